@@ -1,0 +1,58 @@
+# On a fresh machine with Python 3.11 or newer, `make lab` and `make test` do everything.
+
+PYTHON ?= python3
+VENV ?= .venv
+LAB_ARGS ?=
+
+PY := $(VENV)/bin/python
+READY := $(VENV)/.resnet-nb-ready
+BROKEN := $(shell test -x $(PY) || echo broken)
+ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help setup lab test notebooks check-notebooks clean broken
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@echo "  Options: PYTHON=python3.13  VENV=.venv  LAB_ARGS='--no-browser --port=8899'"
+
+setup: $(READY) ## make .venv with the tested versions (once; again when they change)
+	@echo "$(VENV) is ready"
+
+lab: $(READY) ## open the notebooks in JupyterLab
+	$(PY) -m jupyterlab --ServerApp.root_dir=notebooks $(ROOT_FLAG) $(LAB_ARGS)
+
+test: $(READY) ## run the tests, then every notebook against its stored outputs
+	$(PY) -m pytest tests
+	$(PY) -m pytest --nbval notebooks/
+
+notebooks: $(READY) ## execute every notebook anew and store the outputs
+	$(PY) tests/notebook_tool.py address
+	$(PY) tests/notebook_tool.py execute
+
+check-notebooks: $(READY) ## execute every notebook anew and compare, pictures included
+	$(PY) tests/notebook_tool.py execute --check
+
+clean: ## remove caches and build files (keeps .venv, data and runs)
+	rm -rf build dist *.egg-info .pytest_cache .coverage
+	find . \( -path ./.git -o -path ./$(VENV) -o -path ./data -o -path ./runs \) -prune \
+	  -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -exec rm -rf {} +
+
+# The stamp comes last, so that an interrupted set-up is taken up again by the next call.
+# An environment is reused as long as it works; pip then changes only what differs. It is
+# broken when the Python it was made of is gone.
+$(READY): requirements.txt pyproject.toml $(BROKEN)
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or name yours: make lab PYTHON=/path/to/python3"; \
+	  exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "'$(PYTHON)' is older than Python 3.11. Name a newer one: make lab PYTHON=python3.13"; \
+	  exit 1; } >&2
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make environments: venv or ensurepip is missing (Debian, Ubuntu: apt install python3-venv)"; \
+	  exit 1; } >&2
+	@$(PY) -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV). The first time this downloads up to 3 GB, most of it PyTorch."
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	$(PY) -m pip install --disable-pip-version-check --no-deps -e .
+	@touch $(READY)

@@ -1,0 +1,96 @@
+"""What a network is made of: weighted layers, map sizes, parameters and multiply-adds."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from resnet_nb.errors import InputError
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution or linear layer as it runs on one image."""
+
+    name: str            # as in model.named_modules()
+    kind: str            # "conv" or "fc"
+    kernel: int          # side of the kernel in pixels; 1 for fc
+    stride: int
+    inputs: int          # channels in
+    outputs: int         # channels out
+    size: int            # side of the output map in pixels; 1 for fc
+    weights: int         # without bias
+    multiply_adds: int   # one multiplication and one addition count once
+    projection: bool     # W_s of Eq. 2: on a shortcut, not a layer of the paper's count
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Counts of one network for one image, by the paper's conventions.
+
+    layers: weighted layers (convolutions and fc; projections not counted, Table 1).
+    params: all trainable numbers, BN and biases included.
+    multiply_adds: of convolutions (projections included) and fc; one multiply-add is one "FLOP" of
+    the paper. stage_sizes: side of the map after each stage of blocks, in pixels; () for VGG.
+    rows: every convolution and fc in the order in which they run.
+    """
+
+    layers: int
+    params: int
+    multiply_adds: int
+    stage_sizes: tuple[int, ...]
+    rows: tuple[Layer, ...]
+
+
+def describe(model: nn.Module, input_size: int | tuple[int, ...]) -> Anatomy:
+    """Count the layers, parameters and multiply-adds of `model` for one image.
+
+    input_size: side in pixels, or (3, H, W), or (N, 3, H, W) of which N is ignored. Nothing is
+    computed: the model is copied to the meta device. Raises InputError on any other size.
+    """
+    sizes = {int: lambda s: (3, s, s), tuple: lambda s: tuple(s)[-3:], list: lambda s: tuple(s)[-3:]}
+    shape = sizes.get(type(input_size), lambda s: ())(input_size)
+    if len(shape) != 3 or shape[0] != 3 or not all(type(n) is int and n > 0 for n in shape):
+        raise InputError(f"input_size must be a side in pixels, (3, H, W) or (N, 3, H, W), got {input_size!r}")
+    rows: list[Layer] = []
+    stages: dict[str, int] = {}
+
+    def record(name):
+        def hook(module, inputs, output):
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                rows.append(_layer(name, module, output.shape))
+            else:
+                stages[name] = output.shape[-1]
+        return hook
+
+    meta = copy.deepcopy(model).to("meta").eval()
+    for name, module in meta.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)) or name in ("layer1", "layer2", "layer3", "layer4"):
+            module.register_forward_hook(record(name))
+    with torch.no_grad():
+        meta(torch.empty(1, *shape, device="meta"))
+    return Anatomy(
+        layers=sum(not row.projection for row in rows),
+        params=sum(p.numel() for p in model.parameters()),
+        multiply_adds=sum(row.multiply_adds for row in rows),
+        stage_sizes=tuple(stages.values()),
+        rows=tuple(rows),
+    )
+
+
+def _layer(name: str, module: nn.Conv2d | nn.Linear, shape: torch.Size) -> Layer:
+    conv = isinstance(module, nn.Conv2d)
+    size = shape[-1] if conv else 1
+    return Layer(
+        name=name,
+        kind="conv" if conv else "fc",
+        kernel=module.kernel_size[0] if conv else 1,
+        stride=module.stride[0] if conv else 1,
+        inputs=module.in_channels if conv else module.in_features,
+        outputs=shape[1],
+        size=size,
+        weights=module.weight.numel(),
+        multiply_adds=module.weight.numel() * (shape[-2] * shape[-1] if conv else 1),
+        projection="downsample" in name.split("."),
+    )

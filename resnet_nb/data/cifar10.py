@@ -1,0 +1,81 @@
+"""CIFAR-10 in torchvision's layout: verified file by file, downloaded with resume."""
+
+import hashlib
+import http.client
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from torchvision.datasets import CIFAR10
+from tqdm import tqdm
+
+from resnet_nb.errors import InputError
+
+FOLDER = CIFAR10.base_folder
+ARCHIVE_BYTES = 170_498_071
+
+
+def read(root: Path, download: bool = False, progress: bool = False):
+    """Class names, (images, labels) for training and for testing, as arrays (N, 3, 32, 32) uint8 and lists.
+
+    Raises InputError naming the first file that is missing or does not have the published md5.
+    """
+    if download and not (root / FOLDER).is_dir():
+        fetch(root, progress)
+    for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
+        path = root / FOLDER / name
+        if not path.is_file():
+            raise InputError(f"{path} is missing; add --download, or unpack {CIFAR10.filename} "
+                             f"(md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}")
+        if (found := _md5(path)) != md5:
+            raise InputError(f"{path} is damaged: {path.stat().st_size} bytes with md5 {found}, expected md5 {md5}; "
+                             f"delete {root / FOLDER} and unpack or download it again")
+    parts = [CIFAR10(str(root), train=train) for train in (True, False)]
+    return parts[0].classes, *((part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
+
+
+def fetch(root: Path, progress: bool = False) -> None:
+    """Download and unpack the archive below `root`; a second call goes on where the first one stopped.
+
+    Raises InputError if the server cannot be reached or the finished file has the wrong md5.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    archive = root / CIFAR10.filename
+    partial = archive.with_name(archive.name + ".part")
+    if not archive.exists():
+        _download(CIFAR10.url, partial, progress)
+        partial.rename(archive)
+    if (found := _md5(archive)) != CIFAR10.tgz_md5:
+        raise InputError(f"{archive} is damaged: md5 {found}, expected {CIFAR10.tgz_md5}; delete it and try again")
+    CIFAR10(str(root), download=True)  # the archive is there: only unpacks
+
+
+def _download(url: str, partial: Path, progress: bool) -> None:
+    have = partial.stat().st_size if partial.exists() else 0
+    if have == ARCHIVE_BYTES:
+        return
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            resumed = reply.status == http.HTTPStatus.PARTIAL_CONTENT
+            with open(partial, "ab" if resumed else "wb") as file, tqdm(
+                desc=CIFAR10.filename, total=ARCHIVE_BYTES, initial=have if resumed else 0,
+                unit="B", unit_scale=True, disable=not progress,
+            ) as bar:
+                while chunk := reply.read(1 << 16):
+                    file.write(chunk)
+                    bar.update(len(chunk))
+        if partial.stat().st_size < ARCHIVE_BYTES:
+            raise ConnectionError("the server closed the connection early")
+    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        have = partial.stat().st_size if partial.exists() else 0
+        raise InputError(
+            f"cannot download {url} ({error}); {have / 1e6:.0f} of {ARCHIVE_BYTES / 1e6:.0f} MB are kept in {partial}: "
+            f"run the same command again to go on, or place {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) "
+            f"in {partial.parent} yourself"
+        ) from error
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

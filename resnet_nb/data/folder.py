@@ -1,0 +1,107 @@
+"""Image folders train/<class>/* and test/<class>/*, decoded once and cached beside the images."""
+
+import hashlib
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm import tqdm
+
+from resnet_nb.errors import InputError
+from resnet_nb.files import write_atomically
+
+CACHE = ".resnet_nb_cache.safetensors"
+
+
+def read(root: Path, progress: bool = False):
+    """Class names, (images, labels) for training and (images, labels) for testing, as numpy arrays.
+
+    All images must have one size. Raises InputError naming the folder or file at fault.
+    """
+    files, labels, classes = {}, {}, None
+    for part in ("train", "test"):
+        files[part], labels[part], found = _list(root / part)
+        if classes is not None and found != classes:
+            raise InputError(f"{root}/train and {root}/test have different classes: {_difference(classes, found)}")
+        classes = found
+    every = files["train"] + files["test"]
+    key = _key(root, every)
+    images = _read_cache(root / CACHE, key)
+    if images is None:
+        images = _decode(every, progress)
+        _write_cache(root / CACHE, key, images)
+    split = len(files["train"])
+    return classes, (images[:split], labels["train"]), (images[split:], labels["test"])
+
+
+def _list(folder: Path) -> tuple[list[Path], list[int], list[str]]:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is missing; an image folder holds train/<class>/* and test/<class>/*")
+    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if not classes:
+        raise InputError(f"{folder} has no class folders; put the images of each class into {folder}/<class>/")
+    files, labels = [], []
+    for label, name in enumerate(classes):
+        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in IMG_EXTENSIONS)
+        if not found:
+            raise InputError(f"{folder / name} has no images; add some ({', '.join(IMG_EXTENSIONS)}) or remove it")
+        files += found
+        labels += [label] * len(found)
+    return files, labels, classes
+
+
+def _difference(train: list[str], test: list[str]) -> str:
+    only = [f"{name} only in {part}" for part, names in
+            (("train", set(train) - set(test)), ("test", set(test) - set(train))) for name in sorted(names)]
+    return ", ".join(only)
+
+
+def _decode(files: list[Path], progress: bool) -> np.ndarray:
+    def decode(path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as image:
+                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise InputError(f"cannot decode {path} ({error}); replace or delete it") from error
+
+    with ThreadPoolExecutor() as pool:
+        bar = tqdm(files, desc="decoding images", unit=" images", disable=not progress)
+        decoded = [array for array, _ in zip(pool.map(decode, files, chunksize=64), bar)]
+    for path, array in zip(files, decoded):
+        if array.shape != decoded[0].shape:
+            sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (array, decoded[0])]
+            raise InputError(f"all images must have one size: {path} is {sizes[0]}, {files[0]} is {sizes[1]}")
+    return np.stack(decoded)
+
+
+def _key(root: Path, files: list[Path]) -> str:
+    """Changes with any file's name, size or time of change."""
+    digest = hashlib.sha256()
+    for path in files:
+        stat = path.stat()
+        digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, key: str) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "numpy") as cache:
+            if (cache.metadata() or {}).get("key") == key:
+                return cache.get_tensor("images")
+    except (SafetensorError, OSError) as error:
+        print(f"ignoring the damaged cache {path} ({error}); decoding again", file=sys.stderr)
+    return None
+
+
+def _write_cache(path: Path, key: str, images: np.ndarray) -> None:
+    try:
+        write_atomically(path, save({"images": images}, metadata={"key": key}))
+    except OSError as error:
+        print(f"cannot cache the decoded images in {path} ({error}); they are decoded each time", file=sys.stderr)

@@ -1,0 +1,150 @@
+"""Residual blocks and their shortcuts (arXiv 1512.03385, §3.2-3.3, Fig. 2 and Fig. 5)."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet_nb.errors import InputError
+
+SHORTCUTS = (None, "A", "B", "C")
+
+
+def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """3x3 convolution, padding 1, no bias: the batch normalization after it has one."""
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+
+
+def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """1x1 convolution without bias."""
+    return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+
+class NoShortcut(nn.Module):
+    """No shortcut: the block computes y = F(x) + 0, which makes the network plain."""
+
+    def forward(self, x: Tensor) -> int:
+        return 0
+
+
+class ZeroPad(nn.Module):
+    """Option A: every `stride`-th pixel of the identity, new channels filled with zeros.
+
+    (N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride)). It has no parameters. The
+    zero channels come after the old ones; the paper does not say where they go (§3.3, §4.1).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.new_channels, self.stride = outputs - inputs, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
+
+    def extra_repr(self) -> str:
+        return f"new_channels={self.new_channels}, stride={self.stride}"
+
+
+def make_shortcut(option: str | None, inputs: int, outputs: int, stride: int) -> nn.Module:
+    """The shortcut of one block: None, "A", "B" or "C" (§4.1, "Identity vs. Projection Shortcuts").
+
+    A: identity, zero-padded where the shape changes. B: identity, a projection (1x1 convolution
+    and BN, W_s of Eq. 2) where the shape changes. C: projections everywhere.
+    Raises InputError for any other option.
+    """
+    if option not in SHORTCUTS:
+        raise InputError(f'shortcut must be None, "A", "B" or "C", got {option!r}')
+    same_shape = inputs == outputs and stride == 1
+    if option is None:
+        return NoShortcut()
+    if option == "C" or (option == "B" and not same_shape):
+        return nn.Sequential(conv1x1(inputs, outputs, stride), nn.BatchNorm2d(outputs))
+    return nn.Identity() if same_shape else ZeroPad(inputs, outputs, stride)
+
+
+class Block(nn.Module):
+    """y = relu(F(x) + shortcut(x)): Eq. 1 where the shortcut is the identity, Eq. 2 elsewhere.
+
+    Subclasses define `residual`, the F of the paper. Parameter names are torchvision's.
+    """
+
+    downsample: nn.Module
+
+    def residual(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.residual(x) + self.downsample(x))
+
+
+class BasicBlock(Block):
+    """Two 3x3 layers (Fig. 2, Fig. 5 left): (N, inputs, H, W) -> (N, width, H/stride, W/stride)."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str | None, stride_on: str):
+        super().__init__()
+        self.conv1 = conv3x3(inputs, width, stride)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(width, width)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = make_shortcut(shortcut, inputs, width, stride)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        return self.bn2(self.conv2(x))
+
+
+class Bottleneck(Block):
+    """1x1, 3x3, 1x1 layers (Fig. 5 right): (N, inputs, H, W) -> (N, 4*width, H/stride, W/stride).
+
+    `stride_on="1x1"` puts the stride where the paper's released models have it (v1),
+    `"3x3"` where torchvision has it (v1.5).
+    """
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: str | None, stride_on: str):
+        super().__init__()
+        first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
+        self.conv1 = conv1x1(inputs, width, first)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = conv3x3(width, width, second)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = conv1x1(width, 4 * width)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.downsample = make_shortcut(shortcut, inputs, 4 * width, stride)
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return self.bn3(self.conv3(x))
+
+
+def make_stage(block: type[Block], inputs: int, width: int, blocks: int, stride: int,
+               shortcut: str | None, stride_on: str) -> nn.Sequential:
+    """`blocks` blocks of one width; only the first changes the shape (Table 1)."""
+    outputs = width * block.expansion
+    first = block(inputs, width, stride, shortcut, stride_on)
+    rest = [block(outputs, width, 1, shortcut, stride_on) for _ in range(blocks - 1)]
+    return nn.Sequential(first, *rest)
+
+
+def he_init(model: nn.Module) -> nn.Module:
+    """He initialization (arXiv 1502.01852): weights N(0, 2 / fan_in), biases 0, BN scale 1 and shift 0.
+
+    Changes the model in place from torch's global generator and returns it.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+def require_images(x: Tensor, smallest: int) -> None:
+    """Raise InputError unless x is a batch (N, 3, H, W) with H and W of at least `smallest` pixels."""
+    if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < smallest:
+        raise InputError(
+            f"images must have shape (N, 3, H, W) with H, W >= {smallest}, got {tuple(x.shape)}"
+        )

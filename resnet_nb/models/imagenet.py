@@ -1,0 +1,54 @@
+"""The ImageNet networks of Table 1 (arXiv 1512.03385, §3.3 and §4.1)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet_nb.errors import InputError
+from resnet_nb.models.blocks import BasicBlock, Bottleneck, he_init, make_stage, require_images
+
+# Table 1: depth -> block and number of blocks in conv2_x to conv5_x
+LAYOUTS = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+    101: (Bottleneck, (3, 4, 23, 3)),
+    152: (Bottleneck, (3, 8, 36, 3)),
+}
+
+
+class ResNet(nn.Module):
+    """ImageNet network of Table 1: (N, 3, H, W) images to (N, num_classes) logits.
+
+    depth: 18, 34, 50, 101 or 152. shortcut: None makes the plain net; "A", "B", "C" are the options
+    of §4.1. width: channels of conv1 and conv2_x. stride_on: "1x1" (the paper's released models)
+    or "3x3" (torchvision, "v1.5"); the two are the same net at depth 18 and 34, whose blocks hold
+    only 3x3 layers. Parameter names are torchvision's, so its state dicts load with
+    shortcut="B". Raises InputError on any other value and on inputs smaller than 32 pixels.
+    """
+
+    def __init__(self, depth: int, shortcut: str | None = "B", width: int = 64,
+                 num_classes: int = 1000, stride_on: str = "1x1"):
+        super().__init__()
+        if type(depth) is not int or depth not in LAYOUTS:
+            raise InputError(f"depth must be one of {', '.join(map(str, LAYOUTS))}, got {depth!r}")
+        if stride_on not in ("1x1", "3x3"):
+            raise InputError(f'stride_on must be "1x1" or "3x3", got {stride_on!r}')
+        block, blocks = LAYOUTS[depth]
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        inputs = width
+        for i, count in enumerate(blocks):
+            stage = make_stage(block, inputs, width * 2**i, count, 1 if i == 0 else 2, shortcut, stride_on)
+            self.add_module(f"layer{i + 1}", stage)
+            inputs = width * 2**i * block.expansion
+        self.fc = nn.Linear(inputs, num_classes)
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        require_images(x, smallest=32)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        x = F.adaptive_avg_pool2d(x, 1)
+        return self.fc(torch.flatten(x, 1))

@@ -1,0 +1,412 @@
+"""The form of the notebooks, read from the files. What they compute, `pytest --nbval` tests."""
+
+import base64
+import functools
+import json
+import os
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import nbformat
+import notebook_tool as tool
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
+ON_A_SLIDE = {"slide", "subslide", "fragment", "-"}
+PLACES = ON_A_SLIDE | {"skip", "notes"}
+UNSTABLE = {
+    "a memory address": r"\b0x[0-9a-fA-F]{6,}",
+    "a terminal colour code": "\x1b",
+    "a path of one machine": r"(?<![\w.])/(?:home|root|Users|tmp)/|\b[A-Z]:\\Users\\",
+}
+FILLER = (
+    "simply", "just note", "obviously", "trivially", "basically", "needless to say",
+    "of course", "as we all know", "it is important to note", "it is worth noting",
+    "very powerful", "extremely", "seamless", "seamlessly", "game-changer",
+    "delve", "delves", "delving", "dive into", "deep dive",
+)  # fmt: skip
+
+
+@functools.cache
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def number(path):
+    return path.stem[:2]
+
+
+def markdown(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "markdown"]
+
+
+def code(path):
+    return tool.code_cells(read(path))
+
+
+def outputs(path):
+    return [(cell, output) for cell in code(path) for output in cell.outputs]
+
+
+def tagged(path, tag):
+    return [cell for cell in code(path) if tag in tool.tags(cell)]
+
+
+def place(cell):
+    return cell.metadata.get("slideshow", {}).get("slide_type")
+
+
+def text_of(output):
+    """What a reader can read of an output."""
+    found = [output.get("text", ""), *output.get("traceback", [])]
+    found += [v for k, v in output.get("data", {}).items() if k.startswith(("text/", "image/svg"))]
+    return "\n".join(found)
+
+
+def prose(cell):
+    """Our own words: no code, no block quotations, nothing in quotation marks."""
+    text = re.sub(r"```.*?```|`[^`\n]*`|<[^>\n]+>", " ", cell.source, flags=re.DOTALL)
+    text = re.sub(r"^\s*>.*$", " ", text, flags=re.MULTILINE)
+    return re.sub(r"“[^”]*”|\"[^\"\n]*\"", " ", text)
+
+
+def no(wrong):
+    """Fail with all that is wrong, one thing on a line."""
+    wrong = list(wrong)
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+
+
+# --- the series ----------------------------------------------------------------------------
+
+
+def test_names_and_numbers():
+    assert NOTEBOOKS, "there are no notebooks"
+    no(p.name for p in NOTEBOOKS if not re.fullmatch(r"\d\d(-[a-z0-9]+)+\.ipynb", p.name))
+    assert [number(p) for p in NOTEBOOKS] == [f"{i:02}" for i in range(len(NOTEBOOKS))]
+
+
+def test_readme_lists_the_notebooks():
+    readme = ROOT / "README.md"
+    assert readme.exists()
+    assert tool.readme_badges() in readme.read_text(), (
+        "the README's table of notebooks is not the present one: "
+        "run python tests/notebook_tool.py address"
+    )
+
+
+@each_notebook
+def test_first_cells(path):
+    repo = tool.repository()
+    badges = [cell for cell in markdown(path) if "badge" in tool.tags(cell)]
+    assert [cell.source for cell in badges] == [tool.badge(repo, path.name)]
+    first = code(path)[0]
+    assert first.source == tool.bootstrap(repo), "the first code cell is not the generated one"
+    assert sorted(tool.tags(first)) == ["bootstrap", "nbval-ignore-output"]
+    heading = next(cell for cell in markdown(path) if "badge" not in tool.tags(cell))
+    assert re.match(rf"# {number(path)}\b", heading.source), "no H1 that starts with the number"
+    assert "minutes" in heading.source, "the head does not say how many minutes it takes"
+
+
+@each_notebook
+def test_closing_sections(path):
+    headings = re.findall(r"^## .+$", "\n".join(c.source for c in markdown(path)), re.MULTILINE)
+    wanted = ["## Summary"] + ["## Exercises"] * (number(path) != "00")
+    no(f"no heading {name!r}" for name in wanted if name not in map(str.strip, headings))
+
+
+# --- executed, and nothing stored that changes from run to run ------------------------------
+
+
+@each_notebook
+def test_executed_from_top_to_bottom(path):
+    counts = [cell.execution_count for cell in code(path)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@each_notebook
+def test_errors_only_where_announced(path):
+    wrong = []
+    for cell in code(path):
+        raised = any(output.output_type == "error" for output in cell.outputs)
+        if raised != ("raises-exception" in tool.tags(cell)):
+            wrong.append(f"cell {cell.id}: " + ("raises" if raised else "tagged, raises nothing"))
+    no(wrong)
+
+
+@each_notebook
+def test_outputs_are_stable(path):
+    wrong = [f"cell {c.id}: writes to stderr" for c, o in outputs(path) if o.get("name") == "stderr"]
+    for cell, output in outputs(path):
+        for what, pattern in UNSTABLE.items():
+            if re.search(pattern, text_of(output)):
+                wrong.append(f"cell {cell.id}: {what} in the output")
+    no(wrong)
+
+
+@each_notebook
+def test_sources_suit_nbval(path):
+    """nbval shows what a trailing `;` hides, and our tool knows tags but not its comments."""
+    wrong = []
+    for cell in code(path):
+        if any(line.rstrip().endswith(";") for line in cell.source.splitlines()):
+            wrong.append(f"cell {cell.id}: `;` at the end of a line")
+        if "NBVAL_" in cell.source:
+            wrong.append(f"cell {cell.id}: a comment for nbval instead of a tag")
+        if re.search(UNSTABLE["a path of one machine"], cell.source):
+            wrong.append(f"cell {cell.id}: a path of one machine")
+    no(wrong)
+
+
+@each_notebook
+def test_few_outputs_are_left_uncompared(path):
+    ignored = [cell for cell in code(path) if NOT_COMPARED & set(tool.tags(cell))]
+    no(f"cell {cell.id}: a check that nobody compares" for cell in ignored if "check(" in cell.source)
+    # The generated first cell is one of them, so that a short notebook may have one of its own.
+    assert len(ignored) <= max(2, 0.2 * len(code(path)))
+
+
+# --- pictures --------------------------------------------------------------------------------
+
+
+@each_notebook
+def test_pictures_say_what_they_show(path):
+    wrong = []
+    for cell, output in outputs(path):
+        for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
+            alt = output.metadata.get(kind, {}).get("alt")
+            if not alt or alt != output.data.get("text/plain"):
+                wrong.append(f"cell {cell.id}: alternative text {alt!r} is not its text/plain")
+            kilobytes = len(base64.b64decode(output.data[kind])) / 1000
+            if kilobytes >= 150:
+                wrong.append(f"cell {cell.id}: a picture of {kilobytes:.0f} kB")
+    no(wrong)
+
+
+@each_notebook
+def test_readme_picture_is_the_stored_one(path):
+    for file, data in tool.readme_figures(path, read(path)).items():
+        assert file.exists() and file.read_bytes() == data, f"{file.name}: execute the notebook"
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+@each_notebook
+def test_file_is_canonical(path):
+    nbformat.validate(read(path))
+    canonical = tool.as_bytes(tool.canonical(read(path)))
+    if path.read_bytes() != canonical:
+        pytest.fail(f"run python tests/notebook_tool.py execute notebooks/{path.name}", pytrace=False)
+
+
+@each_notebook
+def test_cell_ids_can_be_read(path):
+    ids = [cell.get("id", "") for cell in read(path).cells]
+    wrong = [f"cell {i!r} stands twice" for i in sorted(set(ids)) if ids.count(i) > 1]
+    for name in ids:
+        random = re.fullmatch(r"[0-9a-f]{8}[0-9a-f-]*", name) and re.search(r"\d", name)
+        if random or not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+            wrong.append(f"cell {name!r}: not a name in words-with-hyphens")
+    no(wrong)
+
+
+@each_notebook
+def test_small_enough_to_read(path):
+    assert path.stat().st_size < 1_000_000
+    assert len(read(path).cells) <= 45
+    lengths = {cell.id: len(cell.source.splitlines()) for cell in code(path)}
+    assert statistics.median(lengths.values()) <= 6
+    no(f"cell {name}: {lines} lines" for name, lines in lengths.items() if lines > 25)
+    assert all(lengths.values()), "an empty code cell"
+
+
+@each_notebook
+def test_code_fits_the_page(path):
+    wrong = []
+    for cell in code(path):
+        width = max(map(len, cell.source.splitlines()), default=0)
+        limit = 68 if place(cell) in ON_A_SLIDE else 88
+        if width > limit:
+            wrong.append(f"cell {cell.id}: a line of {width} columns, over {limit}")
+    no(wrong)
+
+
+@each_notebook
+def test_slides(path):
+    cells = read(path).cells
+    no(f"cell {c.id}: slide_type {place(c)!r}" for c in cells if place(c) not in PLACES)
+    assert sum(place(cell) in ("slide", "subslide", "fragment") for cell in cells) >= 5
+
+
+@each_notebook
+def test_prose_without_filler(path):
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, FILLER))})\b", re.IGNORECASE)
+    no(f"cell {c.id}: {word!r}" for c in markdown(path) for word in pattern.findall(prose(c)))
+
+
+# --- the ledger ------------------------------------------------------------------------------
+
+
+def ledger_cells():
+    """{(notebook, entry): [cells]} from the tags `ledger-<entry>`."""
+    found = {}
+    for path in NOTEBOOKS:
+        for cell in read(path).cells:
+            for tag in tool.tags(cell):
+                if tag.startswith("ledger-"):
+                    key = number(path), tag.removeprefix("ledger-")
+                    found.setdefault(key, []).append(cell)
+    return found
+
+
+def kept_entries():
+    from resnet_nb import paper
+
+    return {(e.notebook, e.id) for e in paper.ledger() if e.status in ("done", "partial")}
+
+
+def test_every_ledger_entry_is_checked():
+    cells, wrong = ledger_cells(), []
+    for notebook, entry in sorted(kept_entries()):
+        tagged_cells = cells.get((notebook, entry), [])
+        if not any(c.cell_type == "code" and "check(" in c.source for c in tagged_cells):
+            wrong.append(f"{entry}: notebook {notebook} has no check with the tag ledger-{entry}")
+    no(wrong)
+
+
+def test_every_ledger_cell_has_its_entry():
+    wrong = []
+    for (notebook, entry), cells in ledger_cells().items():
+        if (notebook, entry) not in kept_entries():
+            names = ", ".join(cell.id for cell in cells)
+            wrong.append(f"notebook {notebook}, {names}: no done or partial entry {entry} here")
+    no(wrong)
+
+
+# --- the exercises ---------------------------------------------------------------------------
+
+
+@dataclass
+class Exercise:
+    number: int
+    text: str = ""
+    answers: list = field(default_factory=list)
+    feedback: list = field(default_factory=list)
+
+    @property
+    def details(self):
+        """[(summary, body)] of its <details>."""
+        found = r"<details>\s*<summary>(.*?)</summary>(.*?)</details>"
+        return [(s.strip(), body) for s, body in re.findall(found, self.text, re.DOTALL)]
+
+    @property
+    def solutions(self):
+        """The Python blocks of its solution."""
+        bodies = [body for summary, body in self.details if summary == "Solution"]
+        return re.findall(r"```python\n(.*?)```", "\n".join(bodies), re.DOTALL)
+
+
+def exercises(path):
+    """The exercises in order; each ends with the next one or with the next section."""
+    found, current = [], None
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            in_code = False
+            for line in cell.source.splitlines():
+                in_code ^= line.startswith("```")
+                heading = re.match(r"### Exercise (\d+)", line)
+                if heading and not in_code:
+                    current = Exercise(int(heading[1]))
+                    found.append(current)
+                elif line.startswith("## ") and not in_code:
+                    current = None
+                if current:
+                    current.text += line + "\n"
+        elif current and "answer" in tool.tags(cell):
+            current.answers.append(cell)
+        elif current and "exercise" in tool.tags(cell):
+            current.feedback.append(cell)
+    return found
+
+
+@each_notebook
+def test_exercises_are_complete(path):
+    found = exercises(path)
+    assert [e.number for e in found] == list(range(1, len(found) + 1))
+    assert 3 <= len(found) <= 5 or number(path) == "00"
+    for tag, mine in (("answer", "answers"), ("exercise", "feedback")):
+        inside = sum(len(getattr(e, mine)) for e in found)
+        assert len(tagged(path, tag)) == inside, f"a cell with the tag {tag} outside the exercises"
+    wrong = []
+    for e in found:
+        hints = [summary for summary, _ in e.details if summary != "Solution"]
+        counts = {
+            "a hint in <details>": bool(hints),
+            "one <summary>Solution</summary>": len(e.details) - len(hints) == 1,
+            "one ```python block in the solution": len(e.solutions) == 1,
+            "one cell with the tag answer": len(e.answers) == 1,
+            "one cell with the tag exercise": len(e.feedback) == 1,
+            "its minutes": re.search(r"\d+ min", e.text),
+        }
+        wrong += [f"exercise {e.number} has not {what}" for what, ok in counts.items() if not ok]
+    no(wrong)
+
+
+# Runs lists of sources, each list in a namespace of its own, and keeps what the last one prints.
+# In a process of its own, because notebooks set defaults (float64, random seeds, styles).
+DRIVER = """
+import contextlib, io, json, sys, traceback
+printed = []
+for sources in json.load(open(sys.argv[1], encoding="utf-8")):
+    names = {"__name__": "__main__"}
+    for source in sources:
+        stdout = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(stdout):
+                exec(source, names)
+        except Exception:
+            stdout.write(traceback.format_exc())
+            break
+    printed.append(stdout.getvalue())
+json.dump(printed, open(sys.argv[1], "w", encoding="utf-8"))
+"""
+
+
+def run_sources(jobs, folder, file):
+    """What the last source of each job prints, or the traceback of the one that failed."""
+    file.write_text(json.dumps(jobs), encoding="utf-8")
+    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    env = os.environ | {"PYTHONPATH": search, "MPLBACKEND": "Agg"}
+    subprocess.run([sys.executable, "-c", DRIVER, str(file)], check=True, cwd=folder, env=env)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@each_notebook
+def test_exercises_can_be_solved(path, tmp_path):
+    """Feedback needs the setup cell and the answer alone, and accepts the solution we give."""
+    found = [e for e in exercises(path) if e.answers and e.feedback and e.solutions]
+    if not found:
+        pytest.skip("no complete exercise")
+    setup = [cell.source for cell in tagged(path, "setup")]
+    assert len(setup) == 1, "there must be one cell with the tag setup"
+    jobs = []
+    for e in found:
+        for answer in (e.answers[0].source, e.solutions[0]):
+            jobs.append([*setup, answer, e.feedback[0].source])
+    printed = run_sources(jobs, path.parent, tmp_path / "jobs.json")
+    wrong = []
+    for e, untouched, solved in zip(found, printed[::2], printed[1::2], strict=True):
+        if "Not answered yet" not in untouched:
+            wrong.append(f"exercise {e.number}, not answered, prints:\n{untouched}")
+        if not any(line.startswith("✓") for line in solved.splitlines()):
+            wrong.append(f"exercise {e.number}, with our solution, prints:\n{solved}")
+    no(wrong)
