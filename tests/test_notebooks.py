@@ -91,7 +91,8 @@ def no(wrong):
 def test_names_and_numbers():
     assert NOTEBOOKS, "there are no notebooks"
     no(p.name for p in NOTEBOOKS if not re.fullmatch(r"\d\d(-[a-z0-9]+)+\.ipynb", p.name))
-    assert [number(p) for p in NOTEBOOKS] == [f"{i:02}" for i in range(len(NOTEBOOKS))]
+    numbers = [number(p) for p in NOTEBOOKS]  # some of the fourteen may still be missing
+    assert numbers == sorted(set(numbers)) and set(numbers) <= {f"{i:02}" for i in range(14)}
 
 
 def test_readme_lists_the_notebooks():

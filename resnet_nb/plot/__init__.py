@@ -1,0 +1,122 @@
+"""Figures of the walkthrough: one look, readable in greyscale, each with a sentence that says what it shows."""
+
+import base64
+import io
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.figure import Figure as MatplotlibFigure
+from PIL import Image
+
+from torch import Tensor, nn
+
+from resnet_nb.plot.diagrams import draw_block, draw_networks
+
+__all__ = ["Figure", "bars", "blocks", "curves", "images", "networks", "style"]
+
+COLORS = sns.color_palette("colorblind")
+DASHES = ("-", "--", "-.", ":")
+HATCHES = ("", "//", "..", "xx")
+
+
+class Figure:
+    """A picture and its description, shown by Jupyter.
+
+    The description is the alternative text of the PNG and its plain-text form; it carries the
+    figure's key numbers, so that a test which compares the text also checks the figure.
+    """
+
+    def __init__(self, figure: MatplotlibFigure, alt: str):
+        self.alt, self.png = alt, _png(figure)
+        plt.close(figure)
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        bundle = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
+        return bundle, {"image/png": {"alt": self.alt}}
+
+
+def _png(figure: MatplotlibFigure) -> bytes:
+    """PNG bytes in 128 colors, without matplotlib's version, so that they are small and do not change."""
+    raw, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(raw, format="png", bbox_inches="tight", metadata={"Software": None})
+    Image.open(raw).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def style() -> None:
+    """Set the look of the series for every figure drawn after this."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update({"figure.dpi": 90, "savefig.dpi": 90, "axes.titlesize": 12, "figure.figsize": (7, 4)})
+
+
+def curves(logs: dict[str, list[dict]], what: dict[str, str], alt: str, ylabel: str = "error (%)") -> Figure:
+    """Values over iterations: one panel per column of the logs, one line per run.
+
+    logs: name -> log lines as `train.fit` returns them. what: column of the log -> panel title.
+    The last value of every line is added to `alt`.
+    """
+    figure, axes = plt.subplots(1, len(what), figsize=(4.6 * len(what), 3.6), sharey=True, squeeze=False)
+    for axis, (column, title) in zip(axes[0], what.items()):
+        for i, (name, log) in enumerate(logs.items()):
+            axis.plot([line["iteration"] for line in log], [line[column] for line in log], label=name,
+                      color=COLORS[i], linestyle=DASHES[i % len(DASHES)], marker="os^D"[i % 4], markersize=5)
+        axis.set(title=title, xlabel="iteration")
+    axes[0][0].set(ylabel=ylabel, ylim=(0, None))
+    axes[0][0].legend()
+    last = [f"{name} {log[-1][column]:.1f}" for column in what for name, log in logs.items()]
+    return Figure(figure, f"{alt} Last values, {' then '.join(what.values())}: {', '.join(last)}.")
+
+
+def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int = 1) -> Figure:
+    """Horizontal bars: `values` is label -> series -> value; every bar carries its number."""
+    series = list(next(iter(values.values())))
+    height = 0.8 / len(series)
+    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.32 * len(series) * len(values)))
+    for i, name in enumerate(series):
+        places = [row + i * height for row in range(len(values))]
+        drawn = axis.barh(places, [row[name] for row in values.values()], height, label=name,
+                          color=COLORS[i], hatch=HATCHES[i % len(HATCHES)], edgecolor="white")
+        axis.bar_label(drawn, fmt=f"{{:,.{digits}f}}", padding=3, fontsize=9)
+    axis.set_yticks([row + 0.4 - height / 2 for row in range(len(values))], list(values))
+    axis.invert_yaxis()
+    axis.set_xlabel(xlabel)
+    axis.margins(x=0.12)
+    axis.grid(axis="y", visible=False)
+    if len(series) > 1:
+        axis.legend()
+    parts = [f"{label} " + ", ".join(f"{name} {row[name]:,.{digits}f}" for name in series)
+             for label, row in values.items()]
+    return Figure(figure, f"{alt} Values: {'; '.join(parts)}.")
+
+
+def images(rows: dict[str, Tensor], alt: str) -> Figure:
+    """One row of images per label: `rows` is label -> uint8 tensor (N, 3, H, W)."""
+    columns = max(len(row) for row in rows.values())
+    figure, axes = plt.subplots(len(rows), columns, figsize=(0.62 * columns, 0.62 * len(rows)), squeeze=False)
+    for (label, row), line in zip(rows.items(), axes):
+        line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=10)
+        for axis in line:
+            axis.axis("off")
+        for axis, image in zip(line, row):
+            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+    figure.subplots_adjust(wspace=0.06, hspace=0.06)
+    return Figure(figure, alt)
+
+
+def blocks(modules: dict[str, nn.Module], alt: str) -> Figure:
+    """Diagrams of residual blocks side by side (Fig. 2 and Fig. 5): title -> block module."""
+    figure, axes = plt.subplots(1, len(modules), figsize=(3.6 * len(modules), 3.8), squeeze=False)
+    for axis, (title, block) in zip(axes[0], modules.items()):
+        draw_block(axis, block)
+        axis.set_title(title)
+    return Figure(figure, alt)
+
+
+def networks(models: dict[str, nn.Module], alt: str, input_size: int = 224) -> Figure:
+    """Networks side by side, one box per weighted layer, map sizes aligned (Fig. 3): title -> network.
+
+    Arcs are shortcuts, dotted where they change the shape. input_size is the image's side in pixels.
+    """
+    figure, axis = plt.subplots(figsize=(3.0 * len(models), 11))
+    draw_networks(axis, models, input_size)
+    return Figure(figure, alt)

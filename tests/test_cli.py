@@ -1,0 +1,264 @@
+"""`python -m resnet_nb`: what it prints, what it writes, and one line for bad input."""
+
+import json
+import re
+import subprocess
+import sys
+
+import PIL.Image
+import pytest
+import torch
+
+from resnet_nb import __version__, train
+from resnet_nb.cli import EXAMPLES, main, parser
+from resnet_nb.data import shapes10
+from resnet_nb.paper import counts
+
+FILES = ["log.jsonl", "run.json", "weights.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of shapes: 40 images to train on and 20 to test, 32x32 pixels, as PNG."""
+    root, data = tmp_path_factory.mktemp("data") / "shapes", shapes10(40, 20)
+    for part, images, labels in (
+        ("train", data.train_images, data.train_labels),
+        ("test", data.test_images, data.test_labels),
+    ):
+        for i, (image, label) in enumerate(zip(images.numpy(), labels)):
+            folder = root / part / data.classes[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:02}.png")
+    return root
+
+
+def python(*args, folder):
+    return subprocess.run(
+        [sys.executable, "-m", "resnet_nb", *map(str, args)], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(pictures, tmp_path_factory):
+    """One training run by a process of its own: (its result, DIR)."""
+    out = tmp_path_factory.mktemp("runs") / "first"
+    args = ["train", "cifar-resnet8", "--data", pictures, "--out", out, "--recipe", "live", "--iterations", 2, "--seed", 3]
+    return python(*args, folder=out.parent), out
+
+
+def last_line(out):
+    return json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+
+
+# ---- the commands
+
+
+def test_train(trained):
+    result, out = trained
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert "2/2" in result.stderr and "cifar-resnet8" in result.stderr  # the bar
+    assert result.stdout.count("\n") == 1  # and one line for a pipe
+    assert f"{last_line(out)['test_error']:.2f} %" in result.stdout and str(out) in result.stdout
+    info = json.loads((out / "run.json").read_text())
+    assert (info["seed"], info["recipe"]["iterations"], info["recipe"]["batch_size"]) == (3, 2, 32)
+    assert info["data"]["train"] == 40 and info["data"]["test"] == 20
+
+
+def test_train_again_does_nothing(trained, pictures, capsys):
+    result, out = trained
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()}
+    args = ["train", "cifar-resnet8", "--data", pictures, "--out", out, "--recipe", "live", "--iterations", 2, "--seed", 3]
+    assert main([*map(str, args)]) == 0
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.iterdir()} == before
+    assert capsys.readouterr().out == result.stdout
+
+
+def test_evaluate_prints_the_logged_error(trained, capsys):
+    _, out = trained
+    assert main(["evaluate", str(out)]) == 0  # the data are found where the run found them
+    printed, noted = capsys.readouterr()
+    assert f"test error {last_line(out)['test_error']:.2f} %" in printed and noted == ""
+
+
+def test_evaluate_on_other_data_says_so(trained, pictures, tmp_path, capsys):
+    for part in ("train", "test"):
+        for source in (pictures / part).rglob("*.png"):
+            target = tmp_path / part / source.parent.name / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.open(source).rotate(90).save(target)
+    _, out = trained
+    assert main(["evaluate", str(out), "--data", str(tmp_path)]) == 0
+    assert "other data" in capsys.readouterr().err
+
+
+def test_the_seed_decides(trained, pictures, tmp_path):
+    for name, seed in (("same", "3"), ("other", "4")):
+        args = ["train", "cifar-resnet8", "--data", str(pictures), "--recipe", "live", "--iterations", "2"]
+        assert main([*args, "--out", str(tmp_path / name), "--seed", seed]) == 0
+    weights = [(folder / "weights.safetensors").read_bytes() for folder in (trained[1], tmp_path / "same", tmp_path / "other")]
+    assert weights[0] == weights[1] != weights[2]  # bit for bit, in another process
+
+
+@pytest.mark.parametrize("name, size", [("cifar-resnet20", []), ("resnet50", []), ("resnet50", ["--size", "64"])])
+def test_describe(capsys, name, size):
+    assert main(["describe", name, *size]) == 0
+    out = capsys.readouterr().out
+    want = counts(name)
+    assert f"{want['params']:,} parameters" in out and f"{name[name.index('net') + 3:]} weighted layers" in out
+    assert (f"{want['multiply_adds']:,} multiply-adds" in out) == (not size)
+    sides = {"cifar-resnet20": "32, 16, 8", "resnet50": "16, 8, 4, 2" if size else "56, 28, 14, 7"}
+    assert sides[name] in out
+
+
+def test_without_arguments_it_explains_itself(capsys):
+    assert main([]) == 0
+    out, err = capsys.readouterr()
+    assert err == "" and all(word in out for word in ("train", "evaluate", "describe", "examples:", "Exit codes"))
+
+
+def test_examples_in_the_help_can_be_parsed(capsys):
+    lines = [line.split()[3:] for line in EXAMPLES.splitlines() if "-m resnet_nb" in line]
+    assert {parser().parse_args(line).command for line in lines} == {"train", "evaluate", "describe"}
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0 and capsys.readouterr().out.strip() == __version__
+
+
+# ---- bad input
+
+
+def call(*args):
+    """The exit code of main, also where argparse exits by itself."""
+    try:
+        return main([*map(str, args)])
+    except SystemExit as error:
+        return error.code
+
+
+def refused(capsys, folder, *args):
+    """The one line on stderr of a command that must fail, and write nothing below `folder`."""
+    before = sorted(folder.rglob("*"))
+    code = call(*args)
+    out, err = capsys.readouterr()
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and err.endswith("\n") and len(err.splitlines()) == 1, err
+    assert sorted(folder.rglob("*")) == before
+    return err
+
+
+TRAIN = {"name": "cifar-resnet8", "--data": "PICTURES", "--out": "OUT", "--recipe": "live", "--iterations": "2"}
+BAD_TRAINING = [
+    ({"name": "cifar-resnet9"}, "6n+2"),
+    ({"name": "resnet9"}, "18, 34, 50, 101, 152"),
+    ({"name": "alexnet"}, "cifar-resnet<6n+2>"),
+    ({"--data": "no/such/folder"}, "no/such/folder"),
+    ({"--recipe": "fast"}, "cifar, live"),
+    ({"--recipe": "cifar"}, "40"),  # its batch of 128 is more than there are
+    ({"--iterations": "0"}, "positive"),
+    ({"--iterations": "-3"}, "positive"),
+    ({"--iterations": "many"}, "many"),
+    ({"--seed": "-1"}, "-1"),
+    ({"--seed": "99999999999999999999"}, "99999999999999999999"),  # torch takes 64 bits
+    ({"--seed": "1.5"}, "1.5"),
+    ({"--device": "gpu"}, "gpu"),
+    ({"--device": "meta"}, "meta"),  # has no numbers in it
+    ({"--device": "cuda:99"}, "cuda:99"),
+    ({"--data": None}, "--data"),
+    ({"--out": None}, "--out"),
+    ({"name": None}, "NAME"),
+    ({"--speed": "9"}, "--speed"),
+    ({"--download": ""}, "cifar10"),
+]
+
+
+@pytest.mark.parametrize("change, word", BAD_TRAINING, ids=lambda value: str(value)[:60])
+def test_bad_training_commands_are_refused(capsys, tmp_path, pictures, change, word):
+    settings = {key: value for key, value in {**TRAIN, **change}.items() if value is not None}
+    places = {"PICTURES": str(pictures), "OUT": str(tmp_path / "out")}
+    args = ["train"]
+    for key, value in settings.items():
+        args += [key] * key.startswith("-") + [places.get(value, value)] * (value != "")
+    assert word in refused(capsys, tmp_path, *args)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_cuda_without_a_gpu_is_refused(capsys, tmp_path, pictures):
+    args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path / "out", "--device", "cuda"]
+    assert "cpu" in refused(capsys, tmp_path, *args)
+
+
+def test_a_folder_of_something_else_is_refused(capsys, tmp_path, pictures):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path, "--recipe", "live", "--iterations", "2"]
+    assert str(tmp_path) in refused(capsys, tmp_path, *args)
+
+
+def test_a_folder_of_another_run_is_refused(capsys, trained, pictures):
+    _, out = trained
+    args = ["train", "cifar-resnet8", "--data", pictures, "--out", out, "--recipe", "live", "--iterations", "2", "--seed", "5"]
+    assert "seed" in refused(capsys, out, *args)
+
+
+def test_images_that_are_too_small_are_refused_before_anything_is_written(capsys, tmp_path):
+    for part, count in (("train", 32), ("test", 2)):
+        (tmp_path / "data" / part / "dot").mkdir(parents=True)
+        for i in range(count):
+            PIL.Image.new("RGB", (4, 4)).save(tmp_path / "data" / part / "dot" / f"{i}.png")
+    args = ["train", "cifar-resnet8", "--data", tmp_path / "data", "--out", tmp_path / "out", "--recipe", "live"]
+    assert call(*args) == 2
+    assert re.search(r"error: .*\b8\b.*\b4\b", capsys.readouterr().err.splitlines()[-1])  # after the bar of the decoding
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("args, word", [
+    (["evaluate"], "DIR"),
+    (["evaluate", "EMPTY"], "not a finished run"),
+    (["evaluate", "EMPTY/none"], "not a finished run"),
+    (["evaluate", "RUN", "--data", "no/such/folder"], "no/such/folder"),
+    (["evaluate", "RUN", "--data", "PICTURES", "--device", "gpu"], "gpu"),
+    (["describe"], "NAME"),
+    (["describe", "resnet19"], "18, 34, 50, 101, 152"),
+    (["describe", "resnet50", "--size", "0"], "0"),
+    (["describe", "resnet50", "--size", "-4"], "-4"),
+    (["describe", "resnet50", "--size", "31"], "32"),
+    (["describe", "vgg16", "--size", "16"], "16"),
+    (["describe", "resnet50", "--size", "big"], "big"),
+    (["paint"], "paint"),
+    (["--paint"], "--paint"),
+], ids=lambda value: value if isinstance(value, str) else " ".join(value))  # fmt: skip
+def test_other_bad_commands_are_refused(capsys, tmp_path, trained, pictures, args, word):
+    places = {"EMPTY": str(tmp_path), "EMPTY/none": str(tmp_path / "none"), "RUN": str(trained[1]), "PICTURES": str(pictures)}
+    assert word in refused(capsys, tmp_path, *[places.get(arg, arg) for arg in args])
+
+
+def test_a_run_on_other_classes_is_not_evaluated(capsys, tmp_path, trained):
+    for part in ("train", "test"):
+        (tmp_path / part / "dot").mkdir(parents=True)
+        PIL.Image.new("RGB", (32, 32)).save(tmp_path / part / "dot" / "1.png")
+    assert call("evaluate", trained[1], "--data", tmp_path) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and re.search(r"\b1\b.*\b10\b", error.replace(str(tmp_path), ""))
+
+
+def test_a_bad_file_is_named_by_a_process_too(tmp_path, pictures):
+    for part in ("train", "test"):
+        (tmp_path / "data" / part / "dot").mkdir(parents=True)
+        (tmp_path / "data" / part / "dot" / "1.png").write_text("not an image")
+    result = python("train", "cifar-resnet8", "--data", "data", "--out", "out", folder=tmp_path)
+    assert result.returncode == 2 and result.stdout == "" and "Traceback" not in result.stderr
+    error = result.stderr.splitlines()[-1]  # after the bar of the decoding
+    assert error.startswith("error: ") and "data/train/dot/1.png" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_loss_that_is_not_finite_is_a_failure_of_the_training(capsys, tmp_path, pictures, monkeypatch):
+    monkeypatch.setitem(train.RECIPES, "hot", train.Recipe(iterations=40, batch_size=32, lr=1e9, drops=(), weight_decay=1))
+    args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path / "out", "--recipe", "hot"]
+    assert call(*args) == 1
+    out, err = capsys.readouterr()
+    assert re.match(r"error: .*between iterations \d+ and \d+", err.splitlines()[-1]) and out == ""
+    assert not (tmp_path / "out" / "weights.safetensors").exists()
