@@ -8,6 +8,6 @@ import os
 
 __version__ = "0.1.0"
 
-# OpenMP threads that spin while they wait make a training step ten times slower on a busy machine.
-# Read when torch is loaded, so it must be set before.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP threads that spin while they wait make a training step ten times slower on a busy machine;
+# 10,000 turns cost little on a quiet one. libgomp reads this when torch is loaded, so it is set before.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -54,7 +54,7 @@ class Recipe:
 RECIPES = {
     "cifar": Recipe(),
     # about a minute for a pair of nets on two CPU cores; tests/seeds_degradation.py shows what it can promise
-    "live": Recipe(iterations=120, batch_size=32, lr=0.05, drops=()),
+    "live": Recipe(iterations=100, batch_size=32, lr=0.05, drops=()),
 }
 
 

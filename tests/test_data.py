@@ -70,8 +70,9 @@ def test_shapes10_classes_are_balanced(shapes):
 
 
 def test_shapes10_has_no_image_twice(shapes):
-    every = [image.tobytes() for images in (shapes.data.train_images, shapes.data.test_images) for image in images.numpy()]
-    assert len(set(every)) == len(every)
+    for data in (shapes.data, shapes10(50, 50)):
+        every = [image.tobytes() for images in (data.train_images, data.test_images) for image in images.numpy()]
+        assert len(set(every)) == len(every)
 
 
 def test_shapes10_depends_on_the_seed_only(shapes):
@@ -305,15 +306,17 @@ def test_other_batch_sizes_are_refused(batch_size):
 
 @pytest.fixture
 def pictures(tmp_path):
-    """train/ and test/ with cats and dogs, 6x5 pixels, and what they hold; PNG, but the third one BMP."""
+    """train/ and test/ with cats and dogs, 6x5 pixels, and what they hold; all of one age, as an archive leaves them."""
     rng, content = np.random.default_rng(0), {}
     for part, count in (("train", 3), ("test", 2)):
         for label, name in enumerate(("cat", "dog")):
             (tmp_path / part / name).mkdir(parents=True)
             for i in range(count):
                 pixels = rng.integers(0, 256, (5, 6, 3), np.uint8)
-                PIL.Image.fromarray(pixels).save(tmp_path / part / name / f"{i}.{'png' if i < 2 else 'bmp'}")
+                PIL.Image.fromarray(pixels).save(tmp_path / part / name / f"{i}.{'png' if i == 0 else 'bmp'}")
                 content.setdefault(part, []).append((pixels, label))
+    for path in tmp_path.rglob("*.*"):
+        os.utime(path, (1_230_768_000, 1_230_768_000))
     return types.SimpleNamespace(path=tmp_path, content=content)
 
 
@@ -376,9 +379,9 @@ def test_a_changed_folder_is_decoded_again(pictures, change):
     elif change == "removed":
         (target / "2.bmp").unlink()
         train.pop(2)
-    elif change == "renamed":
-        (target / "0.png").rename(target / "9.png")
-        train.insert(2, train.pop(0))
+    elif change == "renamed":  # neither sizes nor times change
+        (target / "1.bmp").rename(target / "9.bmp")
+        train.insert(2, train.pop(1))
     else:
         (target / "2.bmp").rename(pictures.path / "train" / "dog" / "9.bmp")
         train.append((train.pop(2)[0], 1))
@@ -435,11 +438,11 @@ FAULTS = {
     "class only in train": (lambda at: remove(at / "test" / "dog"), "", "dog only in train"),
     "class only in test": (lambda at: remove(at / "train" / "cat"), "", "cat only in test"),
     "truncated": (lambda at: big_picture(at / "test" / "dog" / "1.jpg"), "test/dog/1.jpg", "truncated"),
-    "not an image": (lambda at: (at / "train" / "cat" / "1.png").write_text("hello"), "train/cat/1.png", "cannot decode"),
-    "empty file": (lambda at: (at / "train" / "cat" / "1.png").write_bytes(b""), "train/cat/1.png", "cannot decode"),
+    "not an image": (lambda at: (at / "train" / "cat" / "0.png").write_text("hello"), "train/cat/0.png", "cannot decode"),
+    "empty file": (lambda at: (at / "train" / "cat" / "0.png").write_bytes(b""), "train/cat/0.png", "cannot decode"),
     "a folder": (lambda at: (at / "train" / "cat" / "x.png").mkdir(), "train/cat/x.png", "cannot decode"),
     "other size": (
-        lambda at: PIL.Image.new("RGB", (6, 4)).save(at / "test" / "cat" / "1.png"), "test/cat/1.png", "6x4.*6x5"),
+        lambda at: PIL.Image.new("RGB", (6, 4)).save(at / "test" / "cat" / "0.png"), "test/cat/0.png", "6x4.*6x5"),
 }  # fmt: skip
 
 

@@ -36,10 +36,10 @@ class Figure:
 
 
 def _png(figure: MatplotlibFigure) -> bytes:
-    """PNG bytes in 128 colors, without matplotlib's version, so that they are small and do not change."""
+    """PNG bytes in 256 colors, without matplotlib's version, so that they are small and do not change."""
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, format="png", bbox_inches="tight", metadata={"Software": None})
-    Image.open(raw).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    Image.open(raw).convert("RGB").quantize(256).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
