@@ -1,6 +1,7 @@
 """`python -m resnet_nb`: what it prints, what it writes, and one line for bad input."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from resnet_nb import __version__, train
 from resnet_nb.cli import EXAMPLES, main, parser
 from resnet_nb.data import shapes10
 from resnet_nb.paper import counts
+
+torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
 FILES = ["log.jsonl", "run.json", "weights.safetensors"]
 
@@ -33,9 +36,9 @@ def pictures(tmp_path_factory):
 
 
 def python(*args, folder):
-    return subprocess.run(
-        [sys.executable, "-m", "resnet_nb", *map(str, args)], cwd=folder, capture_output=True, text=True, timeout=60
-    )
+    command = [sys.executable, "-m", "resnet_nb", *map(str, args)]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # as here: more would add in another order
+    return subprocess.run(command, cwd=folder, env=one_thread, capture_output=True, text=True, timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,8 @@ from resnet_nb.data import Dataset, Stream, augment, cifar10, folder, load, shap
 from resnet_nb.errors import InputError
 from resnet_nb.train import evaluate
 
+torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+
 P_VALUE = 1e-4
 
 

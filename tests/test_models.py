@@ -14,6 +14,8 @@ from resnet_nb.models import BasicBlock, Bottleneck, CifarResNet, ResNet, build
 from resnet_nb.models.blocks import make_shortcut
 from resnet_nb.paper import counts, facts
 
+torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+
 IMAGENET = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
 
 

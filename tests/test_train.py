@@ -17,6 +17,8 @@ from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.train import RECIPES, Recipe, evaluate, fit, load_run, run
 
+torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+
 SHORT = Recipe(iterations=6, batch_size=16, lr=0.05, drops=(4,))
 
 
