@@ -49,8 +49,11 @@ def describe(model: nn.Module, input_size: int | tuple[int, ...]) -> Anatomy:
     input_size: side in pixels, or (3, H, W), or (N, 3, H, W) of which N is ignored. Nothing is
     computed: the model is copied to the meta device. Raises InputError on any other size.
     """
-    sizes = {int: lambda s: (3, s, s), tuple: lambda s: tuple(s)[-3:], list: lambda s: tuple(s)[-3:]}
-    shape = sizes.get(type(input_size), lambda s: ())(input_size)
+    shape = ()
+    if type(input_size) is int:
+        shape = (3, input_size, input_size)
+    elif isinstance(input_size, (tuple, list)) and len(input_size) in (3, 4):
+        shape = tuple(input_size[-3:])
     if len(shape) != 3 or shape[0] != 3 or not all(type(n) is int and n > 0 for n in shape):
         raise InputError(f"input_size must be a side in pixels, (3, H, W) or (N, 3, H, W), got {input_size!r}")
     rows: list[Layer] = []
@@ -66,10 +69,15 @@ def describe(model: nn.Module, input_size: int | tuple[int, ...]) -> Anatomy:
 
     meta = copy.deepcopy(model).to("meta").eval()
     for name, module in meta.named_modules():
+        module._forward_hooks.clear()  # the reader's own, which the copy came with
+        module._forward_pre_hooks.clear()
         if isinstance(module, (nn.Conv2d, nn.Linear)) or name in ("layer1", "layer2", "layer3", "layer4"):
             module.register_forward_hook(record(name))
     with torch.no_grad():
-        meta(torch.empty(1, *shape, device="meta"))
+        try:
+            meta(torch.empty(1, *shape, device="meta"))
+        except RuntimeError as error:
+            raise InputError(f"images of {shape[1]}x{shape[2]} pixels do not fit this network ({error})") from error
     return Anatomy(
         layers=sum(not row.projection for row in rows),
         params=sum(p.numel() for p in model.parameters()),

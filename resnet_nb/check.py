@@ -13,7 +13,8 @@ def check(claim: str, got, want=True, tol: float = 0) -> None:
     """
     if not _same(got, want, tol):
         within = f" within {tol:g}" if tol else ""
-        raise CheckFailed(f"{claim}: got {_text(got)}, expected {_text(want)}{within}")
+        show = repr if _text(got) == _text(want) else _text  # more digits where these do not tell them apart
+        raise CheckFailed(f"{claim}: got {show(got)}, expected {show(want)}{within}")
     if want is True:
         print(f"✓ {claim}")
     elif tol and _text(got) != _text(want):
@@ -37,11 +38,14 @@ def feedback(answer, want, tol: float = 0, mistakes: dict | None = None) -> None
 
 
 def _same(got, want, tol: float) -> bool:
+    got, want = (value.tolist() if hasattr(value, "tolist") else value for value in (got, want))  # arrays, tensors
     if isinstance(want, dict) and isinstance(got, dict):
         return got.keys() == want.keys() and all(_same(got[key], want[key], tol) for key in want)
     if isinstance(want, (list, tuple)) and isinstance(got, (list, tuple)):
         return len(got) == len(want) and all(_same(a, b, tol) for a, b in zip(got, want))
-    if isinstance(want, bool) or isinstance(got, bool) or not tol:
+    if isinstance(want, bool) or isinstance(got, bool):
+        return got is want
+    if got == want or not tol:
         return bool(got == want)
     try:
         return bool(abs(got - want) <= tol)

@@ -18,11 +18,16 @@ EXAMPLES = """examples:
 Exit codes: 0 done, 1 the training failed, 2 bad input, 130 interrupted."""
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise InputError(f"{message}; see {self.prog} --help")
+
+
 def parser() -> argparse.ArgumentParser:
     """The argument parser of `python -m resnet_nb`."""
-    top = argparse.ArgumentParser(prog="python -m resnet_nb", epilog=EXAMPLES,
-                                  description="Networks and training runs of the ResNet paper (arXiv 1512.03385).",
-                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = _Parser(prog="python -m resnet_nb", epilog=EXAMPLES,
+                  description="Networks and training runs of the ResNet paper (arXiv 1512.03385).",
+                  formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     source = "shapes10, cifar10 (below ./data), or a folder with train/<class>/* and test/<class>/*"
@@ -56,11 +61,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code (2 and one line on stderr for bad input)."""
     top = parser()
-    args = top.parse_args(argv)
-    if args.command is None:
-        top.print_help()
-        return 0
     try:
+        args = top.parse_args(argv)
+        if args.command is None:
+            top.print_help()
+            return 0
         args.run(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -77,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
 def _train(args) -> None:
     if args.recipe not in train.RECIPES:
         raise InputError(f"unknown recipe {args.recipe!r}; allowed: {', '.join(train.RECIPES)}")
-    if args.seed < 0:
-        raise InputError(f"--seed must be 0 or larger, got {args.seed}")
+    if not 0 <= args.seed < 2**63:
+        raise InputError(f"--seed must be from 0 to 2**63 - 1, got {args.seed}")
     recipe = train.RECIPES[args.recipe]
     if args.iterations is not None:
         recipe = recipe.shortened(args.iterations)
@@ -95,8 +100,8 @@ def _evaluate(args) -> None:
     model, info, _ = train.load_run(args.run_folder)
     device = _device(args.device)
     dataset = data.load(args.data or info["source"], progress=True)
-    if len(dataset.classes) != model.fc.out_features:
-        raise InputError(f"{dataset.name} has {len(dataset.classes)} classes, the run has {model.fc.out_features}")
+    if list(dataset.classes) != (classes := info["data"]["classes"]):
+        raise InputError(f"{dataset.name} has the classes {', '.join(dataset.classes)}; the run has {', '.join(classes)}")
     if dataset.fingerprint != info["data"]["fingerprint"]:
         print(f"note: the run was trained on other data ({info['data']['name']})", file=sys.stderr)
     error, loss = train.evaluate(model.to(device), dataset.to(device))
@@ -104,7 +109,7 @@ def _evaluate(args) -> None:
 
 
 def _describe(args) -> None:
-    size = args.size or (32 if args.name.startswith("cifar-") else 224)
+    size = args.size if args.size is not None else (32 if args.name.startswith("cifar-") else 224)
     with torch.device("meta"):
         found = anatomy.describe(models.build(args.name), size)
     print(f"{args.name} on {size}x{size} images: {found.layers} weighted layers, {found.params:,} parameters, "
@@ -117,7 +122,7 @@ def _device(name: str | None) -> str:
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(0, device=name)
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {name!r} cannot be used ({reason}); leave --device out or use cpu") from error

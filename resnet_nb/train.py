@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -47,7 +48,7 @@ class Recipe:
         """
         if type(iterations) is not int or iterations < 1:
             raise InputError(f"iterations must be a positive integer, got {iterations!r}")
-        drops = tuple(drop * iterations // self.iterations for drop in self.drops)
+        drops = tuple(math.ceil(drop * iterations / self.iterations) for drop in self.drops)
         return replace(self, iterations=iterations, drops=drops)
 
 
@@ -67,12 +68,14 @@ def evaluate(model: nn.Module, data: Dataset, batch_size: int = 500) -> tuple[fl
     model.eval()
     wrong = torch.zeros((), dtype=torch.int64, device=data.test_images.device)
     loss = torch.zeros((), dtype=torch.float64, device=data.test_images.device)
-    with torch.no_grad():
-        for images, labels in zip(data.test_images.split(batch_size), data.test_labels.split(batch_size)):
-            logits = model(data.center(images))
-            wrong += (logits.argmax(1) != labels).sum()
-            loss += F.cross_entropy(logits, labels, reduction="sum")
-    model.train(was_training)
+    try:
+        with torch.no_grad():
+            for images, labels in zip(data.test_images.split(batch_size), data.test_labels.split(batch_size)):
+                logits = model(data.center(images))
+                wrong += (logits.argmax(1) != labels).sum()
+                loss += F.cross_entropy(logits, labels, reduction="sum")
+    finally:
+        model.train(was_training)
     count = len(data.test_labels)
     return 100 * wrong.item() / count, loss.item() / count
 
@@ -136,21 +139,26 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
 
     Writes run.json (model, recipe, seed, data fingerprint, versions, device, wall time), log.jsonl
     (one line per evaluation) and, when finished, weights.safetensors. source says where the data
-    came from; `python -m resnet_nb evaluate` looks there. A finished run of the same settings is
+    came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. A finished run of the same settings is
     left alone. Raises InputError if `out` holds any other run or cannot be written.
     """
     settings = {
         "model": name, "recipe": asdict(recipe), "seed": seed,
-        "data": {"name": data.name, "fingerprint": data.fingerprint,
+        "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": data.classes,
                  "train": len(data.train_labels), "test": len(data.test_labels)},
     }
     settings = json.loads(json.dumps(settings))  # tuples become lists, as in the file
     finished = _existing(out, settings)
     if finished is not None:
         return finished
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed}")
     torch.manual_seed(seed)
     model = models.build(name, num_classes=len(data.classes))
-    info = {**settings, "source": source, "device": _device_name(device), "versions": {
+    Stream(data, recipe.batch_size, seed)  # a bad batch size is told before anything is written
+    with torch.no_grad():
+        model.eval()(data.center(data.test_images[:1]))  # and so are images that are too small
+    info = {**settings, "source": source or data.name, "device": _device_name(device), "versions": {
         "resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()}}
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -181,11 +189,15 @@ def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
     for name in ("run.json", "log.jsonl", "weights.safetensors"):
         if not (out / name).is_file():
             raise InputError(f"{out} is not a finished run: {name} is missing")
-    info = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    weights = load_file(out / "weights.safetensors")
-    model = models.build(info["model"], num_classes=len(weights["fc.bias"]))
-    model.load_state_dict(weights)
+    info = _read_json(out / "run.json")
+    try:
+        log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        weights = load_file(out / "weights.safetensors")
+        model = models.build(info["model"], num_classes=len(info["data"]["classes"]))
+        model.load_state_dict(weights)
+        log[-1]
+    except (ValueError, KeyError, IndexError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{out} is damaged ({str(error).splitlines()[0]}); delete it and train again") from error
     return model.eval(), info, log
 
 
@@ -195,7 +207,7 @@ def _existing(out: Path, settings: dict) -> dict | None:
         if out.is_dir() and any(out.iterdir()):
             raise InputError(f"{out} is not empty and holds no run; choose another --out")
         return None
-    info = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    info = _read_json(out / "run.json")
     for key, value in settings.items():
         if info.get(key) != value:
             raise InputError(f"{out} holds another run: its {key} is {info.get(key)}, asked for {value}; "
@@ -203,6 +215,13 @@ def _existing(out: Path, settings: dict) -> dict | None:
     if not (out / "weights.safetensors").exists():
         raise InputError(f"{out} holds an interrupted run; delete the folder or choose another --out")
     return load_run(out)[2][-1]
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); delete the folder and train again") from error
 
 
 def _device_name(device: str) -> str:

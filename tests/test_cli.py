@@ -244,7 +244,7 @@ def test_a_run_on_other_classes_is_not_evaluated(capsys, tmp_path, trained):
         PIL.Image.new("RGB", (32, 32)).save(tmp_path / part / "dot" / "1.png")
     assert call("evaluate", trained[1], "--data", tmp_path) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: ") and re.search(r"\b1\b.*\b10\b", error.replace(str(tmp_path), ""))
+    assert error.startswith("error: ") and "classes dot;" in error and "arrow, circle" in error
 
 
 def test_a_bad_file_is_named_by_a_process_too(tmp_path, pictures):

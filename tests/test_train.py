@@ -250,7 +250,8 @@ def test_a_run_writes_three_files(data, finished):
     info = json.loads((out / "run.json").read_text())
     assert info["model"] == "cifar-resnet8" and info["seed"] == 3 and info["source"] == "shapes10"
     assert info["recipe"] == {**dataclasses.asdict(SHORT), "drops": [4]}
-    assert info["data"] == {"name": "shapes10", "fingerprint": data.fingerprint, "train": 64, "test": 30}
+    assert info["data"] == {"name": "shapes10", "fingerprint": data.fingerprint,
+                            "classes": list(data.classes), "train": 64, "test": 30}
     assert info["versions"] == {"resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()}
     assert info["device"].startswith("cpu") and 0 <= info["wall_seconds"] < 60
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]

@@ -20,9 +20,10 @@ def read(root: Path, download: bool = False, progress: bool = False):
 
     Raises InputError naming the first file that is missing or does not have the published md5.
     """
-    if download and not (root / FOLDER).is_dir():
+    files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
+    if download and not all((root / FOLDER / name).is_file() and _md5(root / FOLDER / name) == md5 for name, md5 in files):
         fetch(root, progress)
-    for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
+    for name, md5 in files:
         path = root / FOLDER / name
         if not path.is_file():
             raise InputError(f"{path} is missing; add --download, or unpack {CIFAR10.filename} "
@@ -39,7 +40,10 @@ def fetch(root: Path, progress: bool = False) -> None:
 
     Raises InputError if the server cannot be reached or the finished file has the wrong md5.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {root} ({error.strerror})") from error
     archive = root / CIFAR10.filename
     partial = archive.with_name(archive.name + ".part")
     if not archive.exists():

@@ -69,14 +69,15 @@ def _decode(files: list[Path], progress: bool) -> np.ndarray:
         except (UnidentifiedImageError, OSError, SyntaxError) as error:
             raise InputError(f"cannot decode {path} ({error}); replace or delete it") from error
 
-    with ThreadPoolExecutor() as pool:
-        bar = tqdm(files, desc="decoding images", unit=" images", disable=not progress)
-        decoded = [array for array, _ in zip(pool.map(decode, files, chunksize=64), bar)]
+    with ThreadPoolExecutor() as pool, tqdm(
+        pool.map(decode, files), total=len(files), desc="decoding images", unit=" images", disable=not progress
+    ) as bar:
+        decoded = list(bar)
     for path, array in zip(files, decoded):
         if array.shape != decoded[0].shape:
             sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (array, decoded[0])]
             raise InputError(f"all images must have one size: {path} is {sizes[0]}, {files[0]} is {sizes[1]}")
-    return np.stack(decoded)
+    return np.ascontiguousarray(np.stack(decoded))  # safetensors writes the memory as it lies
 
 
 def _key(root: Path, files: list[Path]) -> str:
@@ -88,13 +89,20 @@ def _key(root: Path, files: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def _sum(images: np.ndarray) -> str:
+    return hashlib.sha256(images.data).hexdigest()
+
+
 def _read_cache(path: Path, key: str) -> np.ndarray | None:
     if not path.exists():
         return None
     try:
         with safe_open(path, "numpy") as cache:
             if (cache.metadata() or {}).get("key") == key:
-                return cache.get_tensor("images")
+                images = cache.get_tensor("images")
+                if _sum(images) != cache.metadata().get("sum"):
+                    raise OSError("wrong check sum")
+                return images
     except (SafetensorError, OSError) as error:
         print(f"ignoring the damaged cache {path} ({error}); decoding again", file=sys.stderr)
     return None
@@ -102,6 +110,6 @@ def _read_cache(path: Path, key: str) -> np.ndarray | None:
 
 def _write_cache(path: Path, key: str, images: np.ndarray) -> None:
     try:
-        write_atomically(path, save({"images": images}, metadata={"key": key}))
+        write_atomically(path, save({"images": images}, metadata={"key": key, "sum": _sum(images)}))
     except OSError as error:
         print(f"cannot cache the decoded images in {path} ({error}); they are decoded each time", file=sys.stderr)

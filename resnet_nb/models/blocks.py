@@ -142,6 +142,13 @@ def he_init(model: nn.Module) -> nn.Module:
     return model
 
 
+def require_positive(**values) -> None:
+    """Raise InputError naming the first value that is not a positive integer."""
+    for name, value in values.items():
+        if type(value) is not int or value < 1:
+            raise InputError(f"{name} must be a positive integer, got {value!r}")
+
+
 def require_images(x: Tensor, smallest: int) -> None:
     """Raise InputError unless x is a batch (N, 3, H, W) with H and W of at least `smallest` pixels."""
     if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < smallest:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import BasicBlock, he_init, make_stage, require_images
+from resnet_nb.models.blocks import BasicBlock, he_init, make_stage, require_images, require_positive
 
 
 class CifarResNet(nn.Module):
@@ -21,6 +21,7 @@ class CifarResNet(nn.Module):
         super().__init__()
         if type(depth) is not int or depth < 8 or depth % 6 != 2:
             raise InputError(f"depth must be an integer 6n+2 with n >= 1 (8, 14, 20, ..., 56, 110), got {depth!r}")
+        require_positive(width=width, num_classes=num_classes)
         n = (depth - 2) // 6
         self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import BasicBlock, Bottleneck, he_init, make_stage, require_images
+from resnet_nb.models.blocks import BasicBlock, Bottleneck, he_init, make_stage, require_images, require_positive
 
 # Table 1: depth -> block and number of blocks in conv2_x to conv5_x
 LAYOUTS = {
@@ -34,6 +34,7 @@ class ResNet(nn.Module):
             raise InputError(f"depth must be one of {', '.join(map(str, LAYOUTS))}, got {depth!r}")
         if stride_on not in ("1x1", "3x3"):
             raise InputError(f'stride_on must be "1x1" or "3x3", got {stride_on!r}')
+        require_positive(width=width, num_classes=num_classes)
         block, blocks = LAYOUTS[depth]
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
