@@ -139,8 +139,9 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
 
     Writes run.json (model, recipe, seed, data fingerprint, versions, device, wall time), log.jsonl
     (one line per evaluation) and, when finished, weights.safetensors. source says where the data
-    came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. A finished run of the same settings is
-    left alone. Raises InputError if `out` holds any other run or cannot be written.
+    came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. A finished
+    run of the same settings is left alone. Raises InputError if `out` holds any other run or cannot
+    be written.
     """
     settings = {
         "model": name, "recipe": asdict(recipe), "seed": seed,
@@ -195,8 +196,9 @@ def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
         weights = load_file(out / "weights.safetensors")
         model = models.build(info["model"], num_classes=len(info["data"]["classes"]))
         model.load_state_dict(weights)
-        log[-1]
-    except (ValueError, KeyError, IndexError, RuntimeError, SafetensorError) as error:
+        if not log:
+            raise ValueError("log.jsonl is empty")
+    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{out} is damaged ({str(error).splitlines()[0]}); delete it and train again") from error
     return model.eval(), info, log
 

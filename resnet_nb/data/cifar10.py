@@ -20,19 +20,27 @@ def read(root: Path, download: bool = False, progress: bool = False):
 
     Raises InputError naming the first file that is missing or does not have the published md5.
     """
-    files = [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]
-    if download and not all((root / FOLDER / name).is_file() and _md5(root / FOLDER / name) == md5 for name, md5 in files):
+    wrong = _first_wrong(root)
+    if wrong and download:
         fetch(root, progress)
-    for name, md5 in files:
-        path = root / FOLDER / name
-        if not path.is_file():
-            raise InputError(f"{path} is missing; add --download, or unpack {CIFAR10.filename} "
-                             f"(md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}")
-        if (found := _md5(path)) != md5:
-            raise InputError(f"{path} is damaged: {path.stat().st_size} bytes with md5 {found}, expected md5 {md5}; "
-                             f"delete {root / FOLDER} and unpack or download it again")
+        wrong = _first_wrong(root)
+    if wrong:
+        raise InputError(wrong)
     parts = [CIFAR10(str(root), train=train) for train in (True, False)]
     return parts[0].classes, *((part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
+
+
+def _first_wrong(root: Path) -> str:
+    """What is wrong with the first file that is missing or damaged, and what to do; "" if all are whole."""
+    for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
+        path = root / FOLDER / name
+        if not path.is_file():
+            return (f"{path} is missing; add --download, or unpack {CIFAR10.filename} "
+                    f"(md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}")
+        if (found := _md5(path)) != md5:
+            return (f"{path} is damaged: {path.stat().st_size} bytes with md5 {found}, expected md5 {md5}; "
+                    f"delete {root / FOLDER} and unpack or download it again")
+    return ""
 
 
 def fetch(root: Path, progress: bool = False) -> None:

@@ -7,7 +7,6 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
-
 from torch import Tensor, nn
 
 from resnet_nb.plot.diagrams import draw_block, draw_networks

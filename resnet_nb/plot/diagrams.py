@@ -18,13 +18,13 @@ SHADES = {224: "#f7f7f7", 112: "#fde0ef", 56: "#d9d2e9", 28: "#d0e8d0", 14: "#f9
 def draw_block(axis: Axes, block: nn.Module) -> None:
     """One residual block: its convolutions from top to bottom, the shortcut beside them."""
     convs = [m for name, m in block.named_modules() if isinstance(m, nn.Conv2d) and "downsample" not in name]
-    top, step = len(convs) + 0.9, 1.0
+    top = len(convs) + 0.9
     axis.set(xlim=(-1.3, 2.6), ylim=(-1.1, top + 0.5))
     axis.axis("off")
     axis.text(0.12, top + 0.2, f"x, {convs[0].in_channels}-d", ha="left", va="center")
     bottom = top
     for i, conv in enumerate(convs):
-        y = top - 0.9 - i * step
+        y = top - 0.9 - i
         _arrow(axis, (0, bottom), (0, y + 0.28))
         if i:
             axis.text(0.12, y + 0.5, "relu", va="center", fontsize=10)
