@@ -1,7 +1,7 @@
-"""Helpers of the ResNet walkthrough: networks, counts, data, training, figures and checks.
+"""Helpers of the ResNet walkthrough: networks, counts, data, training, recorded runs, figures and checks.
 
 Modules in the order of their imports (each knows only those before it):
-paper, models, anatomy, data, train, plot, check, cli.
+paper, models, anatomy, data, train, runs, plot, check, cli.
 """
 
 import os

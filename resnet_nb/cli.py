@@ -1,21 +1,31 @@
-"""The command line: python -m resnet_nb train | evaluate | describe."""
+"""The command line: python -m resnet_nb train | sweep | evaluate | bench | describe | record."""
 
 import argparse
+import os
+import re
 import sys
+import time
 from pathlib import Path
 
 import torch
 
-from resnet_nb import __version__, anatomy, data, models, train
-from resnet_nb.errors import InputError
+from resnet_nb import __version__, anatomy, data, models, runs, train
+from resnet_nb.errors import InputError, Interrupted, TrainingStopped
+from resnet_nb.train.bench import bench
+from resnet_nb.train.sweep import SWEEPS, sweep
 
 EXAMPLES = """examples:
   python -m resnet_nb train cifar-resnet20 --data shapes10 --iterations 300 --out runs/first
   python -m resnet_nb train cifar-plain56 --data cifar10 --download --out runs/plain56
+  python -m resnet_nb sweep table6 --data cifar10 --out runs/table6 --time-limit 25m
   python -m resnet_nb evaluate runs/first
+  python -m resnet_nb bench cifar-resnet20
   python -m resnet_nb describe resnet50
+  python -m resnet_nb record runs/table6/cifar-resnet20-s0
 
-Exit codes: 0 done, 1 the training failed, 2 bad input, 130 interrupted."""
+The same train or sweep command again continues where it stopped.
+Exit codes: 0 done or stopped by the time limit, 1 the training failed, 2 bad input,
+130 Ctrl-C, 143 SIGTERM (both after a checkpoint)."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -34,22 +44,31 @@ def parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("train", help="train one network and write the run into a folder")
     sub.add_argument("name", metavar="NAME", help=models.NAMES)
-    sub.add_argument("--data", required=True, metavar="SOURCE", help=source)
-    sub.add_argument("--out", required=True, type=Path, metavar="DIR",
-                     help="gets run.json, log.jsonl and weights.safetensors")
     sub.add_argument("--recipe", default="cifar", help=f"one of {', '.join(train.RECIPES)} (default: cifar)")
-    sub.add_argument("--iterations", type=int, metavar="N",
-                     help="shorten the recipe: the learning rate drops at the same fractions of N")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of weights, order and augmentation (default: 0)")
-    sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
-    sub.add_argument("--download", action="store_true", help="fetch CIFAR-10 (170 MB) if it is not there")
+    sub.add_argument("--shortcut", choices="ABC", help="option of the shortcuts, §4.1 (default: the paper's for the net)")
+    _training_options(sub, source)
     sub.set_defaults(run=_train)
+
+    sub = commands.add_parser("sweep", help="train a named list of networks, each in its own folder")
+    sub.add_argument("name", metavar="NAME", choices=SWEEPS, help=f"one of {', '.join(SWEEPS)}")
+    _training_options(sub, source)
+    sub.set_defaults(run=_sweep)
 
     sub = commands.add_parser("evaluate", help="test error of a finished run")
     sub.add_argument("run_folder", type=Path, metavar="DIR")
     sub.add_argument("--data", metavar="SOURCE", help=f"{source} (default: the run's own)")
     sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     sub.set_defaults(run=_evaluate)
+
+    sub = commands.add_parser("bench", help="time the usual training loop and this one, side by side")
+    sub.add_argument("name", metavar="NAME", help="a network of CIFAR-10: cifar-...")
+    _device_options(sub)
+    sub.set_defaults(run=_bench)
+
+    sub = commands.add_parser("record", help="copy a finished run into the package's recorded runs")
+    sub.add_argument("run_folder", type=Path, metavar="DIR")
+    sub.set_defaults(run=_record)
 
     sub = commands.add_parser("describe", help="layers, parameters and multiply-adds of one network")
     sub.add_argument("name", metavar="NAME", help=models.NAMES)
@@ -58,42 +77,96 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _training_options(sub: argparse.ArgumentParser, source: str) -> None:
+    """What train and sweep have in common."""
+    sub.add_argument("--data", required=True, metavar="SOURCE", help=source)
+    sub.add_argument("--out", required=True, type=Path, metavar="DIR",
+                     help="gets run.json, log.jsonl, a checkpoint on the way, and weights.safetensors")
+    sub.add_argument("--iterations", type=int, metavar="N",
+                     help="shorten the recipe: the learning rate drops at the same fractions of N")
+    sub.add_argument("--time-limit", type=_seconds, metavar="T",
+                     help="stop with a checkpoint before this time has passed: 90s, 25m, 2h")
+    sub.add_argument("--download", action="store_true", help="fetch CIFAR-10 (170 MB) if it is not there")
+    _device_options(sub)
+
+
+def _device_options(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    sub.add_argument("--precision", choices=train.PRECISIONS, default="float32",
+                     help="arithmetic of the network; the paper's is float32 (default)")
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code (2 and one line on stderr for bad input)."""
+    """Run one command; returns the exit code. Whatever goes wrong is one line on stderr."""
+    started = time.monotonic()
     top = parser()
     try:
         args = top.parse_args(argv)
         if args.command is None:
             top.print_help()
             return 0
+        if getattr(args, "time_limit", None) is not None:
+            args.deadline = started + args.time_limit
         args.run(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(f"error: {error}", 2)
     except FloatingPointError as error:
-        print(f"error: training stopped: {error}", file=sys.stderr)
-        return 1
+        return _fail(f"error: training stopped: {error}", 1)
+    except TrainingStopped as error:
+        return _fail(f"error: training stopped: {error}", 1)
+    except torch.OutOfMemoryError as error:
+        return _fail(f"error: the device has not enough memory ({str(error).splitlines()[0]}); "
+                     "try --precision bf16, several GPUs with torchrun, or a smaller network", 1)
+    except Interrupted as error:
+        return _fail("interrupted after a checkpoint; the same command continues", 128 + error.signal)
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _fail("interrupted", 130)
     return 0
 
 
 def _train(args) -> None:
-    if args.recipe not in train.RECIPES:
-        raise InputError(f"unknown recipe {args.recipe!r}; allowed: {', '.join(train.RECIPES)}")
+    recipe = train.recipe_for(args.recipe, args.name)
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2**63 - 1, got {args.seed}")
-    recipe = train.RECIPES[args.recipe]
     if args.iterations is not None:
         recipe = recipe.shortened(args.iterations)
-    device = _device(args.device)
+    overrides = {} if args.shortcut is None else {"shortcut": args.shortcut}
     with torch.device("meta"):
-        models.build(args.name)  # a wrong name is told before the data are read
+        models.build(args.name, **overrides)  # a wrong name is told before the data are read
+    with train.join() as world:
+        last = train.run(args.name, recipe=recipe, seed=args.seed, overrides=overrides, world=world,
+                         out=args.out, **_training_settings(args))
+        if world.rank == 0 and last is None:
+            print(f"stopped by the time limit, with a checkpoint in {args.out}; the same command continues")
+        elif world.rank == 0:
+            print(f"{args.name} on {args.data}, seed {args.seed}: test error {last['test_error']:.2f} % "
+                  f"after {last['iteration']:,} iterations; files in {args.out}")
+
+
+def _sweep(args) -> None:
+    jobs = SWEEPS[args.name]
+    finished = sweep(jobs, out=args.out, iterations=args.iterations, **_training_settings(args))
+    print(f"all {len(jobs)} runs are finished" if finished else "not finished: the same command continues")
+
+
+def _training_settings(args) -> dict:
+    device = train.local_device(_device(args.device))
     dataset = data.load(args.data, download=args.download, progress=True)
-    last = train.run(args.name, dataset, args.out, recipe, args.seed, device, source=args.data, progress=True)
-    print(f"{args.name} on {dataset.name}, seed {args.seed}: test error {last['test_error']:.2f} % "
-          f"after {last['iteration']:,} iterations; files in {args.out}")
+    return {"data": dataset, "device": device, "precision": args.precision, "source": args.data,
+            "deadline": getattr(args, "deadline", None), "progress": True}
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"a time is a number with s, m or h (90s, 25m, 2h), got {text!r}")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _fail(line: str, code: int) -> int:
+    if os.environ.get("RANK", "0") == "0":  # of several processes one talks
+        print(line, file=sys.stderr)
+    return code
 
 
 def _evaluate(args) -> None:
@@ -106,6 +179,16 @@ def _evaluate(args) -> None:
         print(f"note: the run was trained on other data ({info['data']['name']})", file=sys.stderr)
     error, loss = train.evaluate(model.to(device), dataset.to(device))
     print(f"{info['model']} on {dataset.name}: test error {error:.2f} %, loss {loss:.4f}")
+
+
+def _bench(args) -> None:
+    device = _device(args.device)
+    found = bench(args.name, data.shapes10(train=4_000, test=10), device, args.precision)
+    print(f"{args.name}, {args.precision}, {train.machine(device)['device']}, torch {torch.__version__}\n{found}")
+
+
+def _record(args) -> None:
+    print(f"recorded in {runs.record(args.run_folder)}")
 
 
 def _describe(args) -> None:

@@ -10,10 +10,11 @@ import PIL.Image
 import pytest
 import torch
 
-from resnet_nb import __version__, train
+from resnet_nb import __version__, cli, train
 from resnet_nb.cli import EXAMPLES, main, parser
 from resnet_nb.data import shapes10
 from resnet_nb.paper import counts
+from resnet_nb.train.bench import Bench
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -122,13 +123,62 @@ def test_without_arguments_it_explains_itself(capsys):
 
 def test_examples_in_the_help_can_be_parsed(capsys):
     lines = [line.split()[3:] for line in EXAMPLES.splitlines() if "-m resnet_nb" in line]
-    assert {parser().parse_args(line).command for line in lines} == {"train", "evaluate", "describe"}
+    assert {parser().parse_args(line).command for line in lines} == {
+        "train", "sweep", "evaluate", "bench", "describe", "record"}
 
 
 def test_version(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])
     assert caught.value.code == 0 and capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("text, seconds", [("90s", 90), ("25m", 1500), ("2h", 7200), ("1.5h", 5400), ("40", 40)])
+def test_time_limits(text, seconds):
+    args = parser().parse_args(["train", "cifar-resnet8", "--data", "shapes10", "--out", "x", "--time-limit", text])
+    assert args.time_limit == seconds
+
+
+def test_a_time_limit_stops_and_the_same_command_continues(pictures, tmp_path, capsys):
+    args = ["train", "cifar-resnet8", "--data", str(pictures), "--recipe", "live", "--iterations", "3", "--out"]
+    out = tmp_path / "out"
+    for iteration in (1, 2):
+        assert main([*args, str(out), "--time-limit", "0.01s"]) == 0
+        assert "stopped by the time limit" in capsys.readouterr().out
+        assert torch.load(out / "checkpoint.pt", weights_only=True)["trainer"]["iteration"] == iteration
+    assert main([*args, str(out)]) == 0 and main([*args, str(tmp_path / "whole")]) == 0
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    for name in ("log.jsonl", "weights.safetensors"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_option_of_the_shortcuts(pictures, tmp_path, capsys):
+    args = ["train", "cifar-resnet8", "--data", str(pictures), "--recipe", "live", "--iterations", "1", "--out"]
+    assert main([*args, str(tmp_path / "C"), "--shortcut", "C"]) == 0
+    assert json.loads((tmp_path / "C" / "run.json").read_text())["overrides"] == {"shortcut": "C"}
+    assert main(["evaluate", str(tmp_path / "C")]) == 0
+    assert f"test error {last_line(tmp_path / 'C')['test_error']:.2f} %" in capsys.readouterr().out
+
+
+def test_bench_prints_both_loops_and_the_floors(capsys, monkeypatch):
+    monkeypatch.setattr(cli, "bench", lambda name, data, device, precision: Bench(128, [0.4, 0.6], [0.2, 0.2], 8e9, 1e11, 2e9, 1e11))
+    assert main(["bench", "cifar-resnet20", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "cifar-resnet20, float32, cpu" in out
+    assert re.search(r"usual loop +256 img/s +500.00 ms", out) and re.search(r"ours +640 img/s +200.00 ms", out)
+    assert re.search(r"ratio +2.50 \(2.00 to 3.00", out)
+    assert "80.00 ms, 40% of ours" in out and "20.00 ms, 10% of ours" in out
+
+
+def test_too_little_memory_is_told_with_advice(pictures, tmp_path, capsys, monkeypatch):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 11.00 GiB.\nmuch more")
+
+    monkeypatch.setattr(train.Trainer, "step", full)
+    args = ["train", "cifar-resnet8", "--data", str(pictures), "--recipe", "live", "--out", str(tmp_path / "out")]
+    assert main(args) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and "11.00 GiB" in error and "--precision bf16" in error
 
 
 # ---- bad input
@@ -164,6 +214,11 @@ BAD_TRAINING = [
     ({"--iterations": "0"}, "positive"),
     ({"--iterations": "-3"}, "positive"),
     ({"--iterations": "many"}, "many"),
+    ({"--time-limit": "soon"}, "25m"),
+    ({"--time-limit": "5 minutes"}, "5 minutes"),
+    ({"--precision": "float16"}, "float16"),
+    ({"--precision": "tf32", "--device": "cpu"}, "tf32"),
+    ({"--shortcut": "D"}, "D"),
     ({"--seed": "-1"}, "-1"),
     ({"--seed": "99999999999999999999"}, "99999999999999999999"),  # torch takes 64 bits
     ({"--seed": "1.5"}, "1.5"),
@@ -230,6 +285,13 @@ def test_images_that_are_too_small_are_refused_before_anything_is_written(capsys
     (["describe", "resnet50", "--size", "31"], "32"),
     (["describe", "vgg16", "--size", "16"], "16"),
     (["describe", "resnet50", "--size", "big"], "big"),
+    (["sweep", "table7", "--data", "shapes10", "--out", "EMPTY/none"], "table6"),
+    (["sweep", "cpu", "--data", "no/such/folder", "--out", "EMPTY/none"], "no/such/folder"),
+    (["sweep", "cpu", "--data", "PICTURES", "--out", "EMPTY/none", "--iterations", "0"], "positive"),
+    (["bench"], "NAME"),
+    (["bench", "resnet50"], "cifar-"),
+    (["bench", "cifar-resnet21"], "6n+2"),
+    (["record", "EMPTY"], "not a finished run"),
     (["paint"], "paint"),
     (["--paint"], "--paint"),
 ], ids=lambda value: value if isinstance(value, str) else " ".join(value))  # fmt: skip
@@ -263,5 +325,5 @@ def test_a_loss_that_is_not_finite_is_a_failure_of_the_training(capsys, tmp_path
     args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path / "out", "--recipe", "hot"]
     assert call(*args) == 1
     out, err = capsys.readouterr()
-    assert re.match(r"error: .*between iterations \d+ and \d+", err.splitlines()[-1]) and out == ""
+    assert re.match(r"error: .*at iteration \d+ .*last good checkpoint", err.splitlines()[-1]) and out == ""
     assert not (tmp_path / "out" / "weights.safetensors").exists()

@@ -1,9 +1,13 @@
 """The recipe against the printed one, the loop against one written by hand, and the files of a run."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import math
 import platform
+import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,11 +15,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from resnet_nb import __version__, paper, train
+from resnet_nb import __version__, paper
 from resnet_nb.data import Dataset, Stream, shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.train import RECIPES, Recipe, evaluate, fit, load_run, run
+from resnet_nb.train import RECIPES, Recipe, Trainer, World, evaluate, fit, load_run, recipe_for, run, trainer
+from resnet_nb.train.graph import GraphStep
+from resnet_nb.train.recipe import WARMUP_ERROR
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -55,12 +61,33 @@ def test_the_defaults_are_the_printed_recipe():
     )  # fmt: skip
 
 
-def test_the_learning_rate_of_every_iteration():
-    want = [0.1] * 32_000 + [0.01] * 16_000 + [0.001] * 16_000
-    recipe = Recipe()
-    assert recipe.iterations == len(want)
-    got = [recipe.learning_rate(iteration) for iteration in range(64_000)]
-    assert got == pytest.approx(want, rel=1e-12)
+PAPER = [0.1] * 32_000 + [0.01] * 16_000 + [0.001] * 16_000
+
+
+@pytest.mark.parametrize("kind", ["resnet", "plain"])
+@pytest.mark.parametrize("depth", [20, 32, 44, 56])
+def test_the_learning_rate_of_every_iteration(kind, depth):
+    recipe = recipe_for("cifar", f"cifar-{kind}{depth}")
+    assert recipe == Recipe() and recipe.iterations == len(PAPER)
+    assert [recipe.learning_rate(iteration) for iteration in range(64_000)] == pytest.approx(PAPER, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cifar-resnet110", "cifar-plain110", "cifar-resnet1202"])
+@pytest.mark.parametrize("warmup", [0, 1, 400, 40_000])
+def test_the_learning_rate_of_every_iteration_of_the_deep_nets(name, warmup):
+    printed = paper.recipe("cifar10")["warmup"]
+    recipe = recipe_for("cifar", name)
+    assert recipe == Recipe(warmup_lr=printed["lr"]) and printed["depth"] == 110
+    assert str(round(100 * WARMUP_ERROR)) + "%" in printed["until"]
+    want = [0.01] * warmup + PAPER[warmup:]
+    assert [recipe.learning_rate(iteration, warmup) for iteration in range(64_000)] == pytest.approx(want, rel=1e-12)
+
+
+def test_only_the_paper_recipe_warms_up():
+    for kind in RECIPES:
+        assert (recipe_for(kind, "cifar-resnet110").warmup_lr is not None) == (kind == "cifar")
+    with pytest.raises(InputError, match="cifar, live"):
+        recipe_for("fast", "cifar-resnet20")
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 100, 120, 6_400, 64_000, 128_000])
@@ -159,11 +186,97 @@ def test_one_seed_gives_one_result_bit_for_bit(data):
     assert not equal(trained[0], trained[2])
 
 
-def test_fit_reports_lines_and_steps(data):
+def test_lines_are_reported_before_the_pause(data):
     lines, steps = [], []
-    log = fit(tiny(), data, SHORT, every=4, report=lines.append, step=lambda: steps.append(len(lines)))
-    assert lines == log and [line["iteration"] for line in log] == [4, 6]
-    assert steps == [0, 0, 0, 0, 1, 1]  # one call for each iteration, lines in between
+    ours = Trainer(tiny(), data, SHORT, every=4)
+    assert ours.train(lines.append, lambda _: steps.append(len(lines)))
+    assert lines == ours.log == fit(tiny(), data, SHORT, every=4)
+    assert [line["iteration"] for line in lines] == [4, 6] and steps == [0, 0, 0, 1, 1, 2]
+
+
+def test_a_pause_stops_after_its_iteration_and_changes_nothing(data):
+    model, whole = tiny(), tiny()
+    ours = Trainer(model, data, SHORT, every=4)
+    while not ours.train(pause=lambda trainer: trainer.iteration in (1, 2, 5)):
+        pass
+    assert ours.log == fit(whole, data, SHORT, every=4) and equal(weights(model), weights(whole))
+
+
+def test_the_state_of_a_trainer_is_all_that_matters(data):
+    """Continued by a trainer of another network object after each iteration, by way of a file."""
+    whole = tiny()
+    log = fit(whole, data, SHORT, every=4)
+    state = Trainer(tiny(), data, SHORT, every=4).state_dict()
+    for _ in range(SHORT.iterations):
+        ours = Trainer(tiny(seed=9), data, SHORT, every=4)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        ours.load_state_dict(torch.load(io.BytesIO(buffer.getvalue()), weights_only=True))
+        ours.train(pause=lambda _: True)
+        state = ours.state_dict()
+    assert ours.log == log and equal(weights(ours.model), weights(whole))
+
+
+class FakeGraph:
+    """A CUDA graph for machines without one: what is recorded leaves no trace, a replay does it again."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def __enter__(self):
+        self.tensors = [*self.trainer.model.state_dict().values(), *self.trainer.meter.buffers(), self.trainer.rate,
+                        *(state["momentum_buffer"] for state in self.trainer.optimizer.state.values())]
+        self.before = [tensor.clone() for tensor in self.tensors]
+
+    def __exit__(self, *error):
+        with torch.no_grad():
+            for tensor, value in zip(self.tensors, self.before):
+                tensor.copy_(value)
+
+    def replay(self):
+        graph = self.trainer._graph
+        self.trainer.step(graph.order, graph.codes)
+
+
+@pytest.mark.parametrize("warmup_lr", [None, 0.01])
+def test_replaying_a_recorded_step_is_the_same_as_doing_it(data, monkeypatch, warmup_lr):
+    """The dry runs leave no trace, each replay gets its own batch and rate. Real graphs: test_cuda.py."""
+    recipe = dataclasses.replace(SHORT, warmup_lr=warmup_lr)
+    whole, model = tiny(), tiny()
+    log = fit(whole, data, recipe, seed=4)
+    ours = Trainer(model, data, recipe, seed=4)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(wait_stream=lambda stream: None))
+    monkeypatch.setattr(torch.cuda, "current_stream", torch.cuda.Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(ours))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph)
+
+    def recorded():
+        ours._graph = ours._graph or ours._recorded()
+        return ours._graph
+
+    monkeypatch.setattr(ours, "_step_function", recorded)
+    while not ours.train(pause=lambda trainer: trainer.iteration == 2):
+        pass
+    assert isinstance(ours._graph, GraphStep)
+    assert ours.log == log and equal(weights(model), weights(whole))
+
+
+def test_a_step_that_cannot_be_recorded_runs_without_a_graph_and_says_so(data, monkeypatch):
+    """What a GPU does whose driver refuses graphs: one line, then the same step without a graph."""
+    notes, model, whole = [], tiny(), tiny()
+    ours = Trainer(model, data, SHORT, note=notes.append)
+    log = fit(whole, data, SHORT)
+
+    def refuse(*args):
+        raise RuntimeError("operation not permitted when stream is capturing\nand much more")
+
+    monkeypatch.setattr(torch.cuda, "Stream", refuse)
+    monkeypatch.setattr(ours, "_step_function", ours._recorded)
+    ours.train()
+    assert ours.log == log and equal(weights(model), weights(whole))
+    [line] = notes
+    assert "not permitted" in line and "much more" not in line and "operation by operation" in line
 
 
 @pytest.mark.parametrize("trouble", ["weights", "rate"])
@@ -177,8 +290,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(data, trouble):
     with pytest.raises(FloatingPointError) as caught:
         fit(model, data, recipe, every=4, report=lines.append)
     message = str(caught.value)
-    bad = 4 * (len(lines) + 1)
-    assert f"{bad - 4} and {bad}" in message and f"{recipe.lr:g}" in message
+    named = int(re.search(r"iteration (\d+)", message)[1])
+    assert 4 * len(lines) <= named < 4 * (len(lines) + 1) and f"{recipe.lr:g}" in message
+    assert named == 0 or trouble == "rate"
     assert all(math.isfinite(line["train_loss"]) for line in lines)
 
 
@@ -211,6 +325,66 @@ def test_evaluation_counts_every_image_once(batch_size, training):
     assert sum(count for count, _, _ in model.calls) == 10 and max(model.calls)[0] == min(batch_size, 10)
     assert not any(mode or gradients for _, mode, gradients in model.calls)
     assert model.training is training
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_several_processes_count_every_image_once(data, size, monkeypatch):
+    model, parts = tiny().eval(), []
+    monkeypatch.setattr(World, "copy_buffers", lambda self, model: None)
+    monkeypatch.setattr(World, "add", lambda self, value: parts.append(value.clone()) or value)
+    for rank in range(size):
+        evaluate(model, data, batch_size=4, world=World(rank, size))
+    wrong, loss = sum(parts[:size])
+    assert evaluate(model, data) == (100 * wrong / 30, pytest.approx(loss / 30))
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 16])
+def test_the_shares_of_the_processes_are_the_batch(size):
+    batch = torch.arange(16)
+    parts = [World(rank, size).share(batch) for rank in range(size)]
+    assert torch.equal(torch.cat(parts), batch) and {len(part) for part in parts} == {16 // size}
+
+
+@pytest.mark.parametrize("size", [3, 32])
+def test_an_unequal_share_is_refused(data, size):
+    with pytest.raises(InputError, match="nproc-per-node"):
+        Trainer(tiny(), data, SHORT, world=World(0, size))
+
+
+@pytest.mark.parametrize("precision", ["float16", "tf32", ""])
+def test_a_precision_that_the_device_does_not_have_is_refused(data, precision):
+    with pytest.raises(InputError, match="float32"):
+        Trainer(tiny(), data, SHORT, precision=precision)
+
+
+def test_a_cpu_without_bf16_refuses_it(data, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    with pytest.raises(InputError, match="AVX-512"):
+        Trainer(tiny(), data, SHORT, precision="bf16")
+
+
+def test_bf16_follows_float32_step_by_step(data):
+    """Weights that autocast had cached would give the loss of the first step again and again."""
+    images, labels = Stream(data, 16, 0).batch(0)
+    losses = []
+    for bf16 in (False, True):
+        model = tiny().train()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        losses.append([trainer.training_step(model, optimizer, images, labels, bf16)[0].item() for _ in range(6)])
+    assert losses[0][-1] < 0.9 * losses[0][0] and losses[1] == pytest.approx(losses[0], rel=0.05)
+    assert losses[1] != losses[0]
+
+
+def test_narrow_strided_projections_are_not_trained_channels_last(data):
+    """oneDNN writes past its memory there (uxlfoundation/oneDNN issue 6035)."""
+    for width, shortcut, layout in [(8, "B", torch.contiguous_format), (16, "B", torch.channels_last),
+                                    (8, "A", torch.channels_last)]:  # fmt: skip
+        ours = Trainer(build("cifar-resnet8", width=width, shortcut=shortcut), data, SHORT)
+        assert ours.layout == layout
+        seen = []
+        ours.model.layer2[0].conv1.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+        ours.train(pause=lambda _: True)
+        assert seen[0].is_contiguous(memory_format=layout)
 
 
 def test_evaluation_uses_running_statistics_and_keeps_them(data):
@@ -249,6 +423,7 @@ def test_a_run_writes_three_files(data, finished):
     assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "run.json", "weights.safetensors"]
     info = json.loads((out / "run.json").read_text())
     assert info["model"] == "cifar-resnet8" and info["seed"] == 3 and info["source"] == "shapes10"
+    assert info["overrides"] == {} and info["precision"] == "float32" and info["processes"] == 1
     assert info["recipe"] == {**dataclasses.asdict(SHORT), "drops": [4]}
     assert info["data"] == {"name": "shapes10", "fingerprint": data.fingerprint,
                             "classes": list(data.classes), "train": 64, "test": 30}
@@ -315,17 +490,9 @@ def test_a_file_as_folder_is_refused(data, tmp_path):
     assert str(tmp_path / "out") in str(caught.value) and (tmp_path / "out").read_text() == "a file"
 
 
-def test_an_interrupted_run_is_refused(data, tmp_path, monkeypatch):
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train, "evaluate", interrupt)
-        run("cifar-resnet8", data, tmp_path / "out", SHORT)
-    assert not (tmp_path / "out" / "weights.safetensors").exists()
+def test_an_unfinished_run_cannot_be_loaded(data, tmp_path):
+    assert run("cifar-resnet8", data, tmp_path / "out", SHORT, deadline=0.0) is None
     before = snapshot(tmp_path / "out")
-    with pytest.raises(InputError, match="interrupted"):
-        run("cifar-resnet8", data, tmp_path / "out", SHORT)
     with pytest.raises(InputError, match="not a finished run"):
         load_run(tmp_path / "out")
     assert snapshot(tmp_path / "out") == before

@@ -100,20 +100,28 @@ class Stream:
             count, device = len(self.data.train_images), self.data.train_images.device
             order = torch.randperm(count, generator=generator)
             codes = torch.randint(2 * OFFSETS, (count,), generator=generator)
-            self._plans[epoch] = order.to(device), codes.to(device)
+            if device.type == "cuda":  # page-locked memory is copied without waiting for the device
+                order, codes = order.pin_memory(), codes.pin_memory()
+            self._plans[epoch] = order.to(device, non_blocking=True), codes.to(device, non_blocking=True)
         return self._plans[epoch]
 
-    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Centered, augmented images (B, 3, H, W) and labels (B,) of one iteration, counted from 0."""
-        count = len(self.data.train_images)
-        epoch, start = divmod(iteration * self.batch_size, count)
+    def indices(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Images and augmentation codes of one iteration, counted from 0: two (B,) int64."""
+        epoch, start = divmod(iteration * self.batch_size, len(self.data.train_images))
         order, codes = (part[start : start + self.batch_size] for part in self.plan(epoch))
         if missing := self.batch_size - len(order):
             following = self.plan(epoch + 1)
             order = torch.cat([order, following[0][:missing]])
             codes = torch.cat([codes, following[1][:missing]])
-        images = self.data.center(self.data.train_images[order])
-        return augment(images, codes), self.data.train_labels[order]
+        return order, codes
+
+    def images(self, order: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Centered, augmented images (B, 3, H, W) and labels (B,) of what `indices` returns."""
+        return augment(self.data.center(self.data.train_images[order]), codes), self.data.train_labels[order]
+
+    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Centered, augmented images (B, 3, H, W) and labels (B,) of one iteration, counted from 0."""
+        return self.images(*self.indices(iteration))
 
 
 def from_arrays(name: str, classes, train, test) -> Dataset:

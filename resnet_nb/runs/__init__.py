@@ -1,0 +1,136 @@
+"""Recorded runs, shipped with the package: logs as data frames, and trained networks.
+
+A recorded run is a folder <schedule>/<run> beside this file: run.json, log.jsonl and, for seed 0 of the
+networks as the paper has them, weights.safetensors. A schedule names data, iterations and batch size,
+for example cifar10-jpeg-8000x32.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+from safetensors.torch import load as parse
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from resnet_nb import models, paper
+from resnet_nb.errors import InputError
+from resnet_nb.files import write_atomically
+from resnet_nb.train import load_run
+
+RECORDED = Path(__file__).parent
+LARGEST = 4_000_000  # parameters; the weights of larger networks would not fit into a small package
+KEYS = ["schedule", "model", "shortcut", "seed"]
+
+
+def index() -> pd.DataFrame:
+    """One row per recorded run: what it is, where it ran, how long, its last errors in percent, its folder.
+
+    shortcut is "" unless the run overrides the network's own option. weights says whether `load` has it.
+    """
+    rows = []
+    for path in sorted(RECORDED.glob("*/*/run.json")):
+        info, last = json.loads(path.read_text(encoding="utf-8")), _lines(path.parent)[-1]
+        recipe = info["recipe"]
+        rows.append({
+            "schedule": path.parent.parent.name, "model": info["model"],
+            "shortcut": info["overrides"].get("shortcut", ""), "seed": info["seed"], "data": info["data"]["name"],
+            "iterations": recipe["iterations"], "batch_size": recipe["batch_size"], "precision": info["precision"],
+            "device": info["device"], "hours": info["wall_seconds"] / 3600, "train_error": last["train_error"],
+            "test_error": last["test_error"], "weights": "weights_sha256" in info, "folder": path.parent,
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=[*KEYS, "data", "iterations", "batch_size", "precision", "device", "hours",
+                                       "train_error", "test_error", "weights", "folder"])
+
+
+def logs(schedule: str | None = None) -> pd.DataFrame:
+    """Every line of every log, or of one schedule: the columns of `train.fit` and KEYS."""
+    parts = [pd.DataFrame(_lines(row["folder"])).assign(**{key: row[key] for key in KEYS})
+             for row in index().to_dict("records") if schedule in (None, row["schedule"])]
+    if not parts:
+        raise InputError(f"no recorded runs of schedule {schedule!r}; there are: {', '.join(schedules())}")
+    return pd.concat(parts, ignore_index=True)
+
+
+def schedules() -> list[str]:
+    """Names of the recorded schedules, the one that trained on most images first."""
+    found = index()
+    images = (found["iterations"] * found["batch_size"]).groupby(found["schedule"]).max()
+    return images.sort_values(ascending=False).index.to_list()
+
+
+def summary() -> pd.DataFrame:
+    """Test error in percent per schedule and network: mean and std over the seeds, and what Table 6 prints.
+
+    std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: compare only
+    runs whose data are `cifar10`. For ResNet-110 it prints a mean of 5 runs, which is taken.
+    """
+    rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
+    printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
+    groups = index().groupby(["schedule", "data", "model", "shortcut"], sort=False)
+    found = groups.agg(seeds=("seed", "count"), train_error=("train_error", "mean"),
+                       mean=("test_error", "mean"), std=("test_error", "std"), hours=("hours", "mean")).reset_index()
+    return found.assign(paper=found["model"].where(found["shortcut"] == "").map(printed))
+
+
+def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
+    """The recorded network called `name` with its trained weights, in eval mode.
+
+    schedule: by default the one that trained on most images. Weights are stored in 16 bits, BN and
+    biases in 32. Raises InputError if there is no such run with weights, or if its file is damaged.
+    """
+    found = index()
+    have = found[found["weights"]]
+    fitting = have[(have["model"] == name) & (have["seed"] == seed) & (have["shortcut"] == "")]
+    for choice in [schedule] if schedule else schedules():
+        for folder in fitting.loc[fitting["schedule"] == choice, "folder"]:
+            info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            model = models.build(name, num_classes=len(info["data"]["classes"]))
+            model.load_state_dict(_weights(folder, info["weights_sha256"]))
+            return model.eval()
+    names = ", ".join(f"{row.model} (seed {row.seed}, {row.schedule})" for row in have.itertuples())
+    raise InputError(f"no recorded weights of {name!r}, seed {seed}, schedule {schedule}; there are: {names}")
+
+
+def record(out: Path) -> Path:
+    """Copy the finished run in `out` into the recorded runs; returns its new folder.
+
+    The weights go along for seed 0 of a network without overrides, of up to 4 million parameters: as
+    float16 where they have two dimensions or more, with their sha256 in run.json. Raises InputError
+    if the run is not finished, or another one is recorded in its place.
+    """
+    model, info, log = load_run(out)
+    recipe, options = info["recipe"], [f"{key}-{value}" for key, value in info["overrides"].items()]
+    schedule = f"{info['data']['name']}-{recipe['iterations']}x{recipe['batch_size']}"
+    folder = RECORDED / schedule / "-".join([info["model"], *options, f"s{info['seed']}"])
+    files = {"log.jsonl": "".join(json.dumps(line) + "\n" for line in log).encode()}
+    if info["seed"] == 0 and not options and sum(weight.numel() for weight in model.parameters()) <= LARGEST:
+        files["weights.safetensors"] = save({key: _shorter(value) for key, value in model.state_dict().items()})
+        info["weights_sha256"] = hashlib.sha256(files["weights.safetensors"]).hexdigest()
+    files["run.json"] = (json.dumps(info, indent=2) + "\n").encode()
+    for name, content in files.items():
+        if (folder / name).exists() and (folder / name).read_bytes() != content:
+            raise InputError(f"another run is recorded in {folder}; delete that folder first to replace it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}); install the package with pip install -e .") from error
+    return folder
+
+
+def _shorter(value: Tensor) -> Tensor:
+    return value.half().contiguous() if value.ndim > 1 else value
+
+
+def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
+    content = (folder / "weights.safetensors").read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise InputError(f"{folder / 'weights.safetensors'} is damaged (wrong checksum); install the package again")
+    return parse(content)  # load_state_dict turns them into float32
+
+
+def _lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]

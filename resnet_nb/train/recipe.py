@@ -1,0 +1,64 @@
+"""How a network is trained, as a value: the recipe of arXiv 1512.03385, §4.2, and shorter ones."""
+
+import math
+from dataclasses import dataclass, replace
+
+from resnet_nb.errors import InputError
+
+WARMUP_ERROR = 0.8  # §4.2: "until the training error is below 80%"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are the paper's for CIFAR-10 (§4.2).
+
+    An iteration is one batch and one step. The learning rate is divided by 10 at each of `drops`.
+    Weight decay applies to every parameter, BN included. warmup_lr: learning rate until the
+    training error is below 80 %; None for no warm-up.
+    """
+
+    iterations: int = 64_000
+    batch_size: int = 128
+    lr: float = 0.1
+    drops: tuple[int, ...] = (32_000, 48_000)
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_lr: float | None = None
+
+    def learning_rate(self, iteration: int, warmup: int = 0) -> float:
+        """Learning rate of one iteration, counted from 0, if the warm-up took `warmup` iterations."""
+        if self.warmup_lr is not None and iteration < warmup:
+            return self.warmup_lr
+        return self.lr / 10 ** sum(iteration >= drop for drop in self.drops)
+
+    def shortened(self, iterations: int) -> "Recipe":
+        """The same recipe with `iterations` steps and the drops at the same fractions of it.
+
+        Raises InputError if `iterations` is not a positive integer.
+        """
+        if type(iterations) is not int or iterations < 1:
+            raise InputError(f"iterations must be a positive integer, got {iterations!r}")
+        drops = tuple(math.ceil(drop * iterations / self.iterations) for drop in self.drops)
+        return replace(self, iterations=iterations, drops=drops)
+
+
+RECIPES = {
+    "cifar": Recipe(),
+    # about a minute for a pair of nets on two CPU cores; tests/seeds_degradation.py shows what it can promise
+    "live": Recipe(iterations=100, batch_size=32, lr=0.05, drops=()),
+    # an eighth of the iterations, a quarter of the batch: what two CPU cores do in an hour or two per net
+    "cpu": Recipe(iterations=8_000, batch_size=32, lr=0.05, drops=(4_000, 6_000)),
+}
+
+
+def recipe_for(kind: str, model: str) -> Recipe:
+    """The recipe called `kind` for the network called `model`.
+
+    "cifar" warms CIFAR nets of 110 layers and more up with 0.01 (§4.2; the paper says it of
+    ResNet-110 only, 1202 layers are our reading). Raises InputError for an unknown kind.
+    """
+    if kind not in RECIPES:
+        raise InputError(f"unknown recipe {kind!r}; allowed: {', '.join(RECIPES)}")
+    depth = model.removeprefix("cifar-resnet").removeprefix("cifar-plain")
+    deep = kind == "cifar" and depth.isdigit() and int(depth) >= 110
+    return replace(RECIPES[kind], warmup_lr=0.01) if deep else RECIPES[kind]

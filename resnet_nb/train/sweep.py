@@ -1,0 +1,71 @@
+"""Named lists of runs: skipped when finished, continued when not, shared by as many processes as are started."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resnet_nb.data import Dataset
+from resnet_nb.errors import InUseError
+from resnet_nb.train.recipe import recipe_for
+from resnet_nb.train.run import run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: network, overrides for `models.build`, seed and kind of recipe."""
+
+    model: str
+    seed: int
+    overrides: dict = field(default_factory=dict)
+    recipe: str = "cifar"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder, for example cifar-resnet20-shortcut-B-s0."""
+        return "-".join([self.model, *(f"{key}-{value}" for key, value in self.overrides.items()), f"s{self.seed}"])
+
+
+def _pairs(*depths: int) -> list[str]:
+    return [f"cifar-{kind}{depth}" for depth in depths for kind in ("plain", "resnet")]
+
+
+SWEEPS = {
+    # Table 6 and Fig. 6; every seed of all nets before the next seed, the long one last
+    "table6": [*(Job(net, seed) for seed in range(3) for net in _pairs(20, 32, 44, 56, 110)),
+               Job("cifar-resnet110", 3), Job("cifar-resnet110", 4), Job("cifar-resnet1202", 0)],
+    # options A, B and C (§4.1) on the nets of §4.2; A is the nets' own, so in one folder table6 has trained it
+    "shortcuts": [Job(f"cifar-resnet{depth}", seed, overrides)
+                  for seed in range(3) for depth in (20, 56)
+                  for overrides in ({}, {"shortcut": "B"}, {"shortcut": "C"})],
+    # plain against residual without a GPU; the pair that Fig. 6 is about first
+    "cpu": [Job(net, 0, recipe="cpu") for net in _pairs(56, 20, 32, 44)],
+}
+
+
+def sweep(jobs: list[Job], data: Dataset, out: Path, device: str = "cpu", *, iterations: int | None = None,
+          precision: str = "float32", source: str = "", deadline: float | None = None, progress: bool = False,
+          report: Callable[[str], None] = print) -> bool:
+    """Train every job in its own folder below `out`; True if all are finished.
+
+    Finished runs are skipped and unfinished ones continued; a run that another process is busy with
+    is left to it, so the same sweep can be started several times on one folder. iterations shortens
+    the recipes. deadline: a time of `time.monotonic`, before which the sweep stops. report gets one
+    line per job. Raises as `run`.
+    """
+    finished = True
+    for number, job in enumerate(jobs, 1):
+        label = f"[{number}/{len(jobs)}] {job.folder}"
+        recipe = recipe_for(job.recipe, job.model)
+        recipe = recipe if iterations is None else recipe.shortened(iterations)
+        try:
+            last = run(job.model, data, out / job.folder, recipe, job.seed, device, overrides=job.overrides,
+                       precision=precision, source=source, deadline=deadline, progress=progress)
+        except InUseError:
+            report(f"{label}: left to the process that is busy with it")
+            finished = False
+            continue
+        if last is None:
+            report(f"{label}: stopped by the time limit")
+            return False
+        report(f"{label}: test error {last['test_error']:.2f} % after {last['iteration']:,} iterations")
+    return finished

@@ -1,0 +1,222 @@
+"""The training loop: steps, metrics that stay on the device, evaluation, and the state that a checkpoint holds."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from resnet_nb.data import Dataset, Stream
+from resnet_nb.errors import InputError
+from resnet_nb.train.distributed import World
+from resnet_nb.train.graph import GraphStep
+from resnet_nb.train.meter import Meter
+from resnet_nb.train.recipe import Recipe
+
+PRECISIONS = ("float32", "tf32", "bf16")
+
+
+@contextmanager
+def float32_as(precision: str, device: torch.device) -> Iterator[None]:
+    """Multiply float32 numbers on CUDA with TF32's 10-bit mantissa if precision is "tf32", else in full.
+
+    Raises InputError if the device cannot compute in `precision`.
+    """
+    if precision not in PRECISIONS or (precision == "tf32" and device.type != "cuda"):
+        raise InputError(f"precision must be float32, bf16 or, on CUDA, tf32; got {precision!r} on {device.type}")
+    if precision == "bf16" and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        # measured on AVX2: ten times slower than float32
+        raise InputError("this CPU has no bf16 convolutions (they need AVX-512); use float32")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=precision == "tf32"):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def evaluate(model: nn.Module, data: Dataset, batch_size: int = 500, world: World = World()) -> tuple[float, float]:
+    """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
+
+    Every image counts once, whatever the batch size and the number of processes. The model's mode
+    is put back.
+    """
+    was_training = model.training
+    model.eval()
+    wrong_loss = torch.zeros(2, dtype=torch.float64, device=data.test_images.device)
+    mine = slice(world.rank, None, world.size)
+    world.copy_buffers(model)
+    try:
+        with torch.no_grad():
+            for images, labels in zip(data.test_images[mine].split(batch_size), data.test_labels[mine].split(batch_size)):
+                logits = model(data.center(images))
+                wrong_loss[0] += (logits.argmax(1) != labels).sum()
+                wrong_loss[1] += F.cross_entropy(logits, labels, reduction="sum")
+    finally:
+        model.train(was_training)
+    wrong, loss = world.add(wrong_loss).tolist()
+    return 100 * wrong / len(data.test_labels), loss / len(data.test_labels)
+
+
+class Trainer:
+    """One training in memory: network, optimizer, meter and log.
+
+    Trains `model` in place on the device of `data`. precision: arithmetic of the network, "float32", on
+    CUDA "tf32", or "bf16" (autocast; weights and their updates stay float32). every: iterations
+    between two lines of the log; by default a hundredth of the run, but not before twice as many
+    images were trained on as an evaluation reads. On CUDA a step is one replayed graph; if that
+    cannot be made, `note` gets a line that says so and the same step runs operation by operation.
+    Raises InputError on a bad precision, or a batch size that the data or the processes cannot give.
+    """
+
+    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int = 0, every: int | None = None,
+                 precision: str = "float32", world: World = World(), note: Callable[[str], None] = print):
+        self.data, self.recipe, self.precision, self.world, self.note = data, recipe, precision, world, note
+        self.device = data.train_images.device
+        self.stream = Stream(data, recipe.batch_size, seed)
+        world.share(torch.empty(recipe.batch_size))  # an unequal share is told before the first step
+        with float32_as(precision, self.device):
+            pass  # and so is a bad precision
+        self.layout = _fast_layout(model, self.device)
+        self.model = model.to(self.device, memory_format=self.layout).train()
+        # DDP averages the gradients; BN stays with each process, as on the two GPUs of the paper
+        self.net = DistributedDataParallel(self.model) if world.size > 1 else self.model
+        cuda = self.device.type == "cuda"
+        # a tensor, so that a replayed graph sees it change; the fused CUDA kernel wants float32
+        self.rate = torch.tensor(recipe.lr, dtype=torch.float32 if cuda else torch.float64, device=self.device)
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=self.rate, momentum=recipe.momentum,
+                                         weight_decay=recipe.weight_decay, fused=cuda)
+        if recipe.momentum:
+            for weight in model.parameters():
+                self.optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        self.meter = Meter(recipe).to(self.device)
+        self.every = every or max(recipe.iterations // 100,
+                                  math.ceil(2 * len(data.test_labels) / recipe.batch_size))
+        self.iteration, self.log = 0, []
+        self._graph: GraphStep | None = None
+
+    def train(self, report: Callable[[dict], None] | None = None,
+              pause: Callable[["Trainer"], bool] | None = None) -> bool:
+        """Train to the end; True if it was reached. report gets each line of the log when it is made.
+
+        pause is called after each iteration; when it returns True on any process, all stop there.
+        Raises FloatingPointError at the next line after the loss was not finite.
+        """
+        with float32_as(self.precision, self.device):
+            compute = self._step_function()
+            while self.iteration < self.recipe.iterations:
+                self.rate.fill_(self.recipe.learning_rate(self.iteration))
+                compute(*map(self.world.share, self.stream.indices(self.iteration)))
+                self.iteration += 1
+                if self.iteration % self.every == 0 or self.iteration == self.recipe.iterations:
+                    self.log.append(self._line())
+                    if report is not None:
+                        report(self.log[-1])
+                if pause is not None and self.world.any(pause(self)):
+                    break
+        return self.iteration == self.recipe.iterations
+
+    def step(self, order: Tensor, codes: Tensor) -> None:
+        """One step of SGD on the images `order` with the augmentations `codes`; nothing leaves the device."""
+        self.meter.adjust(self.rate)
+        images, labels = self.stream.images(order, codes)
+        images = images.contiguous(memory_format=self.layout)
+        loss_wrong = training_step(self.net, self.optimizer, images, labels, self.precision == "bf16")
+        self.meter.update(self.world.add(loss_wrong) / self.world.size)
+
+    def check_finite(self) -> None:
+        """Raise FloatingPointError if a loss or a weight is not finite. Waits for the device."""
+        bad = self.meter.bad.item()
+        if bad < 0 and not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
+            bad = self.iteration
+        if bad >= 0:
+            raise FloatingPointError(f"the loss is not finite at iteration {bad} (counted from 0); learning rate "
+                                     f"{self.recipe.learning_rate(bad, self.meter.warmup.item()):g} may be too high")
+
+    def state_dict(self) -> dict:
+        """Everything that the next step depends on, and the log so far."""
+        return {"iteration": self.iteration, "log": self.log, "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "meter": self.meter.state_dict()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from `state` of a trainer of the same settings."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
+        self.meter.load_state_dict(state["meter"])
+        self.iteration, self.log = state["iteration"], list(state["log"])
+        self._graph = None  # it knows the old momenta
+
+    def _step_function(self) -> Callable[[Tensor, Tensor], None]:
+        if self.device.type != "cuda":
+            return self.step
+        if self.world.size > 1:
+            self.note("several processes: each step runs operation by operation, not as a replayed CUDA graph")
+            return self.step
+        if self._graph is None:
+            self._graph = self._recorded()
+        return self._graph
+
+    def _recorded(self) -> Callable[[Tensor, Tensor], None]:
+        """The step as a CUDA graph, or as it is where that cannot be made."""
+        try:
+            return GraphStep(self)
+        except RuntimeError as error:
+            self.note(f"no CUDA graph ({str(error).splitlines()[0]}): the same step runs operation by operation")
+            return self.step
+
+    def _line(self) -> dict:
+        """The line of the log after this iteration; starts the sums anew."""
+        self.check_finite()
+        done = self.log[-1]["iteration"] if self.log else 0
+        loss, wrong = (self.meter.sums / (self.iteration - done)).tolist()
+        warmup = {} if self.recipe.warmup_lr is None else {"warmup": self.meter.warmup.item()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            test_error, test_loss = evaluate(
+                self.model, self.data, 2500 if self.device.type == "cuda" else 500, self.world)
+        self.meter.sums.zero_()
+        return {"iteration": self.iteration,
+                "lr": self.recipe.learning_rate(self.iteration - 1, *warmup.values()), **warmup, "train_loss": loss,
+                "train_error": 100 * wrong, "test_error": test_error, "test_loss": test_loss}
+
+
+def _fast_layout(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last, except where oneDNN writes past its memory (uxlfoundation/oneDNN issue 6035)."""
+    risky = device.type == "cpu" and any(
+        conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 16
+        for conv in model.modules() if isinstance(conv, nn.Conv2d))
+    return torch.contiguous_format if risky else torch.channels_last
+
+
+def fit(model: nn.Module, data: Dataset, recipe: Recipe, seed: int = 0, every: int | None = None,
+        report: Callable[[dict], None] | None = None) -> list[dict]:
+    """Train `model` in place on the device of `data`; returns the log, one dict per `every` iterations.
+
+    A line holds `iteration` (steps done), `lr`, `train_loss` and `train_error` (percent; means over
+    the batches since the last line, augmentation on, as in Fig. 6) and `test_error`, `test_loss`.
+    report gets each line when it is made. seed sets order and augmentation; the weights are the
+    model's own. Raises as `Trainer` and `Trainer.train`.
+    """
+    trainer = Trainer(model, data, recipe, seed, every)
+    trainer.train(report)
+    return trainer.log
+
+
+def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor,
+                  bf16: bool = False) -> Tensor:
+    """One step of SGD; returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device."""
+    # left before the update: autocast keeps the bf16 copies of the weights as long as it lasts
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        logits = model(images)
+        loss = F.cross_entropy(logits, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        wrong = (logits.argmax(1) != labels).double().mean()
+        return torch.stack([loss.double(), wrong])

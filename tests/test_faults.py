@@ -1,0 +1,531 @@
+"""Kill it anywhere: processes that die, files that break, disks that fill. Nothing is lost, nothing is half-loaded.
+
+The quick cases run in `make test`; `pytest -m slow tests/test_faults.py` kills 60 more processes.
+"""
+
+import io
+import json
+import hashlib
+import math
+import multiprocessing
+import os
+import pickle
+import random
+import resource
+import shutil
+import signal
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnet_nb import files
+from resnet_nb.cli import main
+from resnet_nb.data import shapes10
+from resnet_nb.errors import InputError, Interrupted, InUseError, TrainingStopped
+from resnet_nb.models import build
+from resnet_nb.train import Recipe, Trainer, checkpoint, run
+from resnet_nb.train.recipe import WARMUP_ERROR
+
+torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+
+NET = "cifar-resnet8"
+SMALL = {"width": 4}
+# 64 images are 4 batches an epoch: the run crosses 2 epochs, 2 drops and the end of a warm-up
+RECIPE = Recipe(iterations=12, batch_size=16, lr=0.05, drops=(5, 9), warmup_lr=0.01)
+
+# a fresh process that has imported torch once and forks for each child
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["resnet_nb.cli"])
+
+
+@pytest.fixture(scope="module")
+def data():
+    return shapes10(64, 30)
+
+
+def train(out, data=None, **changes):
+    """The run of these tests, saved after each iteration; also the body of the child processes."""
+    torch.set_num_threads(1)
+    settings = {"recipe": RECIPE, "seed": 3, "overrides": SMALL, "save_seconds": 0.0, **changes}
+    return run(settings.pop("name", NET), data or shapes10(64, 30), Path(out), **settings)
+
+
+def snapshot(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def result(out):
+    """What must not depend on interruptions: every bit of log and weights."""
+    return [(out / name).read_bytes() for name in ("log.jsonl", "weights.safetensors")]
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """Result of the run in one piece."""
+    out = tmp_path_factory.mktemp("whole")
+    train(out, data)
+    return result(out)
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_at(out, data, iteration, **changes):
+    """Leave an unfinished run with checkpoints at `iteration` and the one before it."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        ordinary = Trainer.step
+
+        def step(self, *batch):
+            if self.iteration == iteration:
+                raise Stop
+            ordinary(self, *batch)
+
+        patch.setattr(Trainer, "step", step)
+        train(out, data, **changes)
+
+
+def child(target, *args):
+    process = SERVER.Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def end(process, seconds=30):
+    process.join(seconds)
+    assert process.exitcode is not None, "the child hangs"
+    return process.exitcode
+
+
+# ---- continuing
+
+
+@pytest.mark.parametrize("iteration", range(RECIPE.iterations))
+def test_stopped_anywhere_the_run_continues_to_the_same_bits(data, whole, tmp_path, iteration):
+    stop_at(tmp_path, data, iteration)  # 0: before the first checkpoint; 4, 8: epochs; 5, 9: drops
+    torch.rand(7)  # the global generator has moved on meanwhile
+    assert train(tmp_path, data)["iteration"] == 12
+    assert result(tmp_path) == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "run.json", "weights.safetensors"]
+
+
+def test_the_global_generator_is_continued(data, tmp_path):
+    torch.manual_seed(3)
+    build(NET, num_classes=10, **SMALL)
+    want = torch.get_rng_state()  # nothing but the weights draws from it
+    stop_at(tmp_path, data, 4)
+    torch.manual_seed(99)
+    train(tmp_path, data)
+    assert torch.equal(torch.get_rng_state(), want)
+
+
+def test_run_json_tells_where_it_was_continued(data, tmp_path, capsys, monkeypatch):
+    stop_at(tmp_path, data, 4)
+    stop_at(tmp_path, data, 7)
+    capsys.readouterr()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    train(tmp_path, data)
+    info = json.loads((tmp_path / "run.json").read_text())
+    assert [part["iteration"] for part in info["resumed"]] == [4, 7]
+    assert "1 threads" in info["device"] and "1 threads" in info["resumed"][0]["device"]
+    assert "5 threads" in info["resumed"][1]["device"]
+    told = capsys.readouterr().err
+    assert "continuing at iteration 7" in told and "1 threads" in told and "5 threads" in told
+    assert 0 < info["wall_seconds"] < 60
+
+
+def test_a_deadline_stops_with_a_checkpoint(data, whole, tmp_path):
+    assert train(tmp_path, data, deadline=time.monotonic(), save_seconds=99) is None
+    assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 1
+    train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+# ---- processes that die
+
+
+def kill_until_finished(out, seed, kills):
+    """Start the run again and again, kill -9 each child at a random time; returns the number of kills."""
+    draw, killed = random.Random(seed), 0
+    while killed < kills:
+        process = child(train, out)
+        while not (out / "run.json").exists() and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.12))
+        process.kill()
+        if end(process) == -signal.SIGKILL:
+            killed += 1
+        else:
+            assert process.exitcode == 0
+            yield killed
+            shutil.rmtree(out)
+            out.mkdir()
+    assert end(child(train, out)) == 0
+    yield killed
+
+
+@pytest.mark.parametrize("kills", [20, pytest.param(80, marks=pytest.mark.slow)])
+def test_kill_9_at_random_points_changes_no_bit(whole, tmp_path, kills):
+    out = tmp_path / "run"
+    out.mkdir()
+    for _ in kill_until_finished(out, seed=kills, kills=kills):
+        assert result(out) == whole
+
+
+def die(out, call, point):
+    """Train, but die at the `point`-th call of `call` while checkpoints are saved, before it acts or after."""
+    count, module = 0, {"fsync": os, "replace": os, "path_replace": Path}[call]
+    name = call.removeprefix("path_")
+    ordinary = getattr(module, name)
+
+    def deadly(*args):
+        nonlocal count
+        count += 1
+        if count == math.ceil(point / 2) and point % 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        ordinary(*args)
+        if count == point // 2 and not point % 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(module, name, deadly)
+    train(out)
+
+
+@pytest.mark.parametrize("call, points", [("fsync", 7), ("replace", 7), ("path_replace", 8)])
+def test_death_during_a_save_leaves_a_whole_checkpoint(whole, tmp_path, call, points):
+    for point in range(1, points + 1):
+        out = tmp_path / str(point)
+        assert end(child(die, out, call, point)) == -signal.SIGKILL, point
+        state, damage = checkpoint.load(out)
+        assert damage == ""
+        if call == "path_replace" and point > 2:
+            assert state is not None
+        assert end(child(train, out)) == 0
+        assert result(out) == whole, (call, point)
+        assert len(list(out.iterdir())) == 3  # what the dead process left is gone
+
+
+def command(out):
+    torch.set_num_threads(1)
+    raise SystemExit(main(["train", NET, "--data", "shapes10", "--recipe", "live", "--out", str(out)]))
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_at_the_next_iteration_with_a_checkpoint(tmp_path, number, code):
+    process = child(command, tmp_path)
+    while not (tmp_path / "log.jsonl").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    time.sleep(0.5)
+    os.kill(process.pid, number)
+    assert end(process) == code
+    assert 0 < checkpoint.load(tmp_path)[0]["trainer"]["iteration"] < 100
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
+def test_after_a_signal_the_run_continues_to_the_same_bits(data, whole, tmp_path, monkeypatch):
+    ordinary = Trainer.step
+
+    def step(self, *batch):
+        ordinary(self, *batch)
+        if self.iteration == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        patch.setattr(Trainer, "step", step)
+        train(tmp_path, data, save_seconds=99)
+    assert caught.value.signal == signal.SIGTERM
+    assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 7  # the iteration was finished
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+def hold(out, ready):
+    def wait(self, *batch):
+        ready.set()
+        time.sleep(60)
+
+    Trainer.step = wait
+    train(out)
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(data, whole, tmp_path):
+    ready = SERVER.Event()
+    process = child(hold, tmp_path, ready)
+    assert ready.wait(30)
+    before = snapshot(tmp_path)
+    with pytest.raises(InUseError, match="in use by another process"):
+        train(tmp_path, data)
+    assert snapshot(tmp_path) == before
+    process.kill()
+    assert end(process) == -signal.SIGKILL
+    train(tmp_path, data)  # the lock has gone with its process
+    assert result(tmp_path) == whole
+
+
+# ---- files that break
+
+
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 4
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip])
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(data, whole, tmp_path, capsys, damage):
+    stop_at(tmp_path, data, 6)
+    damage(tmp_path / "checkpoint.pt")
+    capsys.readouterr()
+    train(tmp_path, data)
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'checkpoint.pt'} is damaged" in told and "continuing at iteration 5" in told
+    assert result(tmp_path) == whole
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip])
+def test_without_a_whole_checkpoint_nothing_is_loaded_or_deleted(data, tmp_path, damage):
+    stop_at(tmp_path, data, 6)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        damage(tmp_path / name)
+    before = snapshot(tmp_path)
+    with pytest.raises(InputError) as caught:
+        train(tmp_path, data)
+    assert "checkpoint.pt" in str(caught.value) and "checkpoint.previous.pt" in str(caught.value)
+    assert snapshot(tmp_path) == before
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch evil",)
+
+
+def test_a_malicious_checkpoint_is_refused(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "run"
+    stop_at(out, data, 6)
+    (out / "checkpoint.previous.pt").unlink()
+    for content in (pickle.dumps(Evil(), protocol=2), saved({"settings": Evil()})):
+        (out / "checkpoint.pt").write_bytes(content + hashlib.sha256(content).hexdigest().encode())
+        with pytest.raises(InputError, match="damaged"):
+            train(out, data)
+    assert not (tmp_path / "evil").exists()
+
+
+def saved(state):
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def test_what_cannot_be_saved_leaves_the_checkpoint_alone(tmp_path):
+    checkpoint.save(tmp_path, {"a": 1})
+    before = snapshot(tmp_path)
+    with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+        checkpoint.save(tmp_path, {"a": lambda: 1})
+    assert snapshot(tmp_path) == before
+
+
+def test_torch_can_read_a_checkpoint(data, tmp_path):
+    stop_at(tmp_path, data, 6)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert state["trainer"]["iteration"] == 6 and state["settings"]["seed"] == 3
+
+
+@pytest.mark.parametrize("changes, shown", [
+    ({"name": "cifar-plain8"}, ["cifar-resnet8", "cifar-plain8"]),
+    ({"overrides": {"width": 4, "shortcut": "B"}}, ["'shortcut': 'B'"]),
+    ({"seed": 4}, ["3", "4"]),
+    ({"recipe": replace(RECIPE, iterations=13)}, ["12", "13"]),
+    ({"recipe": replace(RECIPE, batch_size=8)}, ["16", "8"]),
+    ({"data": shapes10(64, 20)}, ["30", "20"]),
+], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")  # fmt: skip
+def test_an_unfinished_run_of_other_settings_is_refused(data, tmp_path, changes, shown):
+    ours, other = tmp_path / "ours", tmp_path / "other"
+    stop_at(ours, data, 2)
+    stop_at(other, **{"data": data, "iteration": 2, **changes})
+    before = snapshot(ours)
+    with pytest.raises(InputError) as caught:
+        train(ours, **{"data": data, **changes})
+    assert all(text in str(caught.value) for text in [str(ours), *shown])
+    assert snapshot(ours) == before
+    # run.json is the right one, the checkpoint is not
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        shutil.copy(other / name, ours / name)
+    before = snapshot(ours)
+    with pytest.raises(InputError, match="another run") as caught:
+        train(ours, data)
+    assert all(text in str(caught.value) for text in [str(ours), *shown])
+    assert snapshot(ours) == before
+
+
+def test_an_unfinished_run_is_not_continued_with_other_processes_or_arithmetic(data, tmp_path):
+    stop_at(tmp_path, data, 2)
+    info = json.loads((tmp_path / "run.json").read_text())
+    for key, value in (("processes", 2), ("precision", "bf16")):
+        assert info[key] != value
+        (tmp_path / "run.json").write_text(json.dumps({**info, key: value}))
+        with pytest.raises(InputError) as caught:
+            train(tmp_path, data)
+        assert all(str(text) in str(caught.value) for text in (key, value, info[key]))
+
+
+# ---- disks that fill
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(data, whole, tmp_path, monkeypatch):
+    stop_at(tmp_path, data, 6)
+    before = {name: (tmp_path / name).read_bytes() for name in ("checkpoint.pt", "checkpoint.previous.pt")}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))  # a checkpoint is larger, run.json is not
+    try:
+        with pytest.raises(TrainingStopped) as caught:
+            train(tmp_path, data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(tmp_path) in str(caught.value) and "too large" in str(caught.value)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert not list(tmp_path.glob(".*.tmp"))
+    train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+@pytest.mark.parametrize("file", ["log.jsonl", "weights.safetensors"])
+def test_a_full_disk_at_other_files(data, whole, tmp_path, monkeypatch, file):
+    def full(path, content):
+        if path.name == file:
+            raise OSError(28, os.strerror(28))
+        return files.write_atomically(path, content)
+
+    stop_at(tmp_path, data, 6)
+    with monkeypatch.context() as patch, pytest.raises((InputError, TrainingStopped), match="No space left"):
+        patch.setattr("resnet_nb.train.folder.write_atomically", full)
+        train(tmp_path, data)
+    train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+def test_a_folder_that_vanishes_stops_the_run(data, tmp_path, monkeypatch):
+    out, ordinary = tmp_path / "run", Trainer.step
+
+    def step(self, *batch):
+        if self.iteration == 3:
+            shutil.rmtree(out)
+        ordinary(self, *batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(TrainingStopped, match="cannot write"):
+        train(out, data)
+
+
+def unprivileged(out):
+    if os.getuid() == 0:
+        os.setuid(65534)
+    try:
+        train(out)
+    except InputError as error:
+        raise SystemExit(42 if "cannot write to" in str(error) and str(out) in str(error) else 1) from None
+
+
+def test_a_read_only_folder_is_refused():
+    folder = Path(tempfile.mkdtemp())  # pytest's folders are closed to other users
+    try:
+        folder.chmod(0o555)
+        assert end(child(unprivileged, folder / "run")) == 42
+        assert end(child(unprivileged, folder)) == 42
+        assert not list(folder.iterdir())
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+# ---- numbers that break
+
+
+def test_a_loss_that_is_not_finite_names_iteration_and_last_good_checkpoint(data, tmp_path, monkeypatch):
+    ordinary = Trainer.step
+
+    def step(self, *batch):
+        if self.iteration == 5:
+            with torch.no_grad():
+                self.model.fc.weight[0, 0] = math.nan
+        ordinary(self, *batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(FloatingPointError) as caught:
+        train(tmp_path, data)
+    message = str(caught.value)
+    assert "at iteration 5 " in message and "checkpoint" in message and "of iteration 5" in message and str(tmp_path) in message
+    state = checkpoint.load(tmp_path)[0]["trainer"]
+    assert state["iteration"] == 5
+    assert all(torch.isfinite(value).all() for value in state["model"].values())
+
+
+def test_weights_that_are_not_finite_are_not_saved(data, tmp_path, monkeypatch):
+    ordinary = Trainer.step
+
+    def step(self, *batch):
+        ordinary(self, *batch)  # the loss of this batch was fine
+        if self.iteration == 5:
+            with torch.no_grad():
+                self.model.fc.weight[0, 0] = math.inf
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(FloatingPointError, match="last good checkpoint .* of iteration 5"):
+        train(tmp_path, data)
+    assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 5
+
+
+def test_the_step_does_not_read_from_the_device(data, monkeypatch):
+    """`.item()`, `.tolist()` and the like would make a GPU wait; lines and checkpoints may, steps may not."""
+    torch.manual_seed(0)
+    trainer = Trainer(build(NET, **SMALL), data, RECIPE, seed=1, every=100)
+    trainer.optimizer.param_groups[0]["lr"] = 0.01  # on the CPU SGD reads its own learning rate; fused CUDA does not
+
+    def forbidden(*args):
+        raise AssertionError("a step reads from the device")
+
+    for name in ("item", "tolist", "__bool__", "__float__", "__int__", "cpu", "numpy"):
+        monkeypatch.setattr(torch.Tensor, name, forbidden)
+    for iteration in range(3):
+        trainer.step(*trainer.stream.indices(iteration))
+
+
+# ---- the warm-up
+
+
+def test_the_warm_up_ends_when_the_training_error_is_below_80_percent(data):
+    """The rates and the end of the warm-up, recomputed from the batches' errors on the host."""
+    recipe = Recipe(iterations=400, batch_size=16, lr=0.05, drops=(300,), warmup_lr=0.01)
+    torch.manual_seed(0)
+    trainer, rates, wrongs = Trainer(build(NET, **SMALL), data, recipe, seed=1, every=50), [], []
+
+    def watch(trainer):
+        rates.append(trainer.rate.item())
+        wrongs.append(trainer.meter.recent[(trainer.iteration - 1) % 100].item())
+        return False
+
+    trainer.train(pause=watch)
+    recent, warmup = [1.0] * 100, 0
+    while sum(recent) / 100 >= WARMUP_ERROR:
+        recent = [*recent[1:], wrongs[warmup]]
+        warmup += 1
+    assert 20 < warmup < 300
+    assert rates == pytest.approx([0.01] * warmup + [0.05] * (300 - warmup) + [0.005] * 100)
+    assert rates == pytest.approx([recipe.learning_rate(i, warmup) for i in range(400)])
+    assert [line["warmup"] for line in trainer.log] == [min(line["iteration"], warmup) for line in trainer.log]
+    assert [line["lr"] for line in trainer.log] == pytest.approx([rates[line["iteration"] - 1] for line in trainer.log])

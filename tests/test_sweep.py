@@ -1,0 +1,122 @@
+"""Sweeps: the right lists, skipping what is finished, continuing what is not, sharing with other processes."""
+
+import multiprocessing
+import os
+import time
+
+import pytest
+import torch
+
+from resnet_nb import paper
+from resnet_nb.data import shapes10
+from resnet_nb.errors import InputError
+from resnet_nb.models import build
+from resnet_nb.train import RECIPES, checkpoint, load_run, recipe_for
+from resnet_nb.train.sweep import SWEEPS, Job, sweep
+
+torch.set_num_threads(1)
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["resnet_nb.cli"])
+JOBS = [Job("cifar-resnet8", 0, {"width": 4}, "live"), Job("cifar-plain8", 1, {"width": 4}, "live")]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return shapes10(64, 30)
+
+
+def seeds(name, overrides=None):
+    return [job.seed for job in SWEEPS["table6"] if job.model == name and job.overrides == (overrides or {})]
+
+
+def test_table6_has_the_nets_of_the_paper_and_three_seeds_each():
+    depths = [row["layers"] for row in paper.table(6).rows if row["method"] == "ResNet"]
+    assert depths == [20, 32, 44, 56, 110, 1202]
+    for depth in depths[:-1]:
+        assert seeds(f"cifar-plain{depth}") == [0, 1, 2]
+        assert seeds(f"cifar-resnet{depth}") == ([0, 1, 2, 3, 4] if depth == 110 else [0, 1, 2])
+    assert seeds("cifar-resnet1202") == [0] and SWEEPS["table6"][-1].model == "cifar-resnet1202"
+    runs = next(row["runs"] for row in paper.table(6).rows if row["net"] == "ResNet-110")
+    assert len(seeds("cifar-resnet110")) == runs
+
+
+def test_shortcuts_has_the_three_options_at_20_and_56():
+    found = {(job.model, job.overrides.get("shortcut", "A"), job.seed) for job in SWEEPS["shortcuts"]}
+    assert found == {(f"cifar-resnet{depth}", option, seed) for depth in (20, 56) for option in "ABC" for seed in range(3)}
+    # option A is the net's own: its runs are those of table6 and are trained once
+    assert {job.folder for job in SWEEPS["shortcuts"]} & {job.folder for job in SWEEPS["table6"]} == {
+        f"cifar-resnet{depth}-s{seed}" for depth in (20, 56) for seed in range(3)
+    }
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_the_jobs_can_be_built_and_have_folders_of_their_own(name):
+    jobs = SWEEPS[name]
+    assert len({job.folder for job in jobs}) == len(jobs)
+    for job in {(job.model, *job.overrides.items()): job for job in jobs}.values():
+        with torch.device("meta"):
+            build(job.model, **job.overrides)
+        assert recipe_for(job.recipe, job.model).iterations == RECIPES[job.recipe].iterations
+
+
+def test_a_sweep_trains_each_job_in_its_folder_and_skips_it_afterwards(data, tmp_path):
+    lines = []
+    assert sweep(JOBS, data, tmp_path, iterations=4, report=lines.append)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cifar-plain8-width-4-s1", "cifar-resnet8-width-4-s0"]
+    for job, line in zip(JOBS, lines):
+        _, info, log = load_run(tmp_path / job.folder)
+        assert (info["model"], info["seed"], info["overrides"]) == (job.model, job.seed, {"width": 4})
+        assert log[-1]["iteration"] == 4
+        assert job.folder in line and f"{log[-1]['test_error']:.2f} %" in line
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
+    assert sweep(JOBS, data, tmp_path, iterations=4, report=lines.append)
+    assert lines[2:] == lines[:2] and files == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/*")}
+
+
+def test_a_sweep_stops_inside_its_limit_and_continues(data, tmp_path):
+    lines = []
+    limit = time.monotonic() + 1.5
+    assert not sweep(JOBS, data, tmp_path, iterations=20_000, deadline=limit, report=lines.append)
+    assert time.monotonic() < limit
+    assert len(lines) == 1 and "time limit" in lines[0]  # the second job was not begun
+    done = checkpoint.load(tmp_path / JOBS[0].folder)[0]["trainer"]["iteration"]
+    assert done > 1 and not (tmp_path / JOBS[1].folder).exists()
+    sweep(JOBS, data, tmp_path, iterations=20_000, deadline=time.monotonic() + 1.5, report=lines.append)
+    assert checkpoint.load(tmp_path / JOBS[0].folder)[0]["trainer"]["iteration"] > done
+
+
+def test_another_run_in_the_folder_of_a_job_is_refused(data, tmp_path):
+    sweep(JOBS[:1], data, tmp_path, iterations=2)
+    with pytest.raises(InputError, match="iterations"):
+        sweep(JOBS, data, tmp_path, iterations=3)
+
+
+def endless(out):
+    torch.set_num_threads(1)
+    sweep(JOBS, shapes10(64, 30), out, iterations=10**6)
+
+
+def test_two_sweeps_share_a_folder_and_one_that_is_killed_continues(tmp_path):
+    first, second, again = (SERVER.Process(target=endless, args=(tmp_path,)) for _ in range(3))
+    infos = [tmp_path / job.folder / "run.json" for job in JOBS]
+    first.start()
+    wait_until(infos[0].exists, first)
+    second.start()
+    wait_until(infos[1].exists, second)  # not the first job: that one is taken
+    assert first.is_alive()
+    for process in (first, second):
+        process.kill()
+        process.join()
+    before = infos[0].stat().st_mtime_ns
+    again.start()
+    wait_until(lambda: infos[0].stat().st_mtime_ns > before, again)  # it takes up the first job
+    again.kill()
+    again.join()
+
+
+def wait_until(condition, process):
+    while not condition():
+        assert process.is_alive()
+        time.sleep(0.02)
