@@ -5,12 +5,13 @@ import os
 import re
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from resnet_nb import __version__, anatomy, data, models, runs, train
-from resnet_nb.errors import InputError, Interrupted, TrainingStopped
+from resnet_nb.errors import InputError, Interrupted, TrainingStopped, first_line
 from resnet_nb.train.bench import bench
 from resnet_nb.train.sweep import SWEEPS, sweep
 
@@ -82,11 +83,14 @@ def _training_options(sub: argparse.ArgumentParser, source: str) -> None:
     sub.add_argument("--data", required=True, metavar="SOURCE", help=source)
     sub.add_argument("--out", required=True, type=Path, metavar="DIR",
                      help="gets run.json, log.jsonl, a checkpoint on the way, and weights.safetensors")
+    sub.add_argument("--validation", action="store_true",
+                     help="test on a tenth of the training images and do not train on them: 45k/5k of §4.2")
     sub.add_argument("--iterations", type=int, metavar="N",
                      help="shorten the recipe: the learning rate drops at the same fractions of N")
     sub.add_argument("--time-limit", type=_seconds, metavar="T",
                      help="stop with a checkpoint before this time has passed: 90s, 25m, 2h")
     sub.add_argument("--download", action="store_true", help="fetch CIFAR-10 (170 MB) if it is not there")
+    sub.set_defaults(deadline=None)
     _device_options(sub)
 
 
@@ -110,15 +114,15 @@ def main(argv: list[str] | None = None) -> int:
         args.run(args)
     except InputError as error:
         return _fail(f"error: {error}", 2)
-    except FloatingPointError as error:
-        return _fail(f"error: training stopped: {error}", 1)
-    except TrainingStopped as error:
+    except (FloatingPointError, TrainingStopped) as error:
         return _fail(f"error: training stopped: {error}", 1)
     except torch.OutOfMemoryError as error:
-        return _fail(f"error: the device has not enough memory ({str(error).splitlines()[0]}); "
+        return _fail(f"error: the device has not enough memory ({first_line(error)}); "
                      "try --precision bf16, several GPUs with torchrun, or a smaller network", 1)
+    except OSError as error:
+        return _fail(f"error: {error}", 1)
     except Interrupted as error:
-        return _fail("interrupted after a checkpoint; the same command continues", 128 + error.signal)
+        return _fail(str(error), 128 + error.signal)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0
@@ -134,8 +138,10 @@ def _train(args) -> None:
     with torch.device("meta"):
         models.build(args.name, **overrides)  # a wrong name is told before the data are read
     with train.join() as world:
+        with world.agreed():
+            settings = _training_settings(args)
         last = train.run(args.name, recipe=recipe, seed=args.seed, overrides=overrides, world=world,
-                         out=args.out, **_training_settings(args))
+                         out=args.out, **settings)
         if world.rank == 0 and last is None:
             print(f"stopped by the time limit, with a checkpoint in {args.out}; the same command continues")
         elif world.rank == 0:
@@ -144,16 +150,19 @@ def _train(args) -> None:
 
 
 def _sweep(args) -> None:
+    if "WORLD_SIZE" in os.environ:
+        raise InputError("a sweep is not started with torchrun: start it several times on one --out instead")
     jobs = SWEEPS[args.name]
-    finished = sweep(jobs, out=args.out, iterations=args.iterations, **_training_settings(args))
+    finished = sweep(jobs, out=args.out, iterations=args.iterations, report=partial(print, flush=True),
+                     **_training_settings(args))
     print(f"all {len(jobs)} runs are finished" if finished else "not finished: the same command continues")
 
 
 def _training_settings(args) -> dict:
-    device = train.local_device(_device(args.device))
-    dataset = data.load(args.data, download=args.download, progress=True)
-    return {"data": dataset, "device": device, "precision": args.precision, "source": args.data,
-            "deadline": getattr(args, "deadline", None), "progress": True}
+    device = _device(args.device)
+    dataset = data.load(args.data, download=args.download, progress=os.environ.get("RANK", "0") == "0")
+    return {"data": dataset.validation() if args.validation else dataset, "device": device, "precision": args.precision, "source": args.data,
+            "deadline": args.deadline, "progress": True}
 
 
 def _seconds(text: str) -> float:
@@ -173,11 +182,14 @@ def _evaluate(args) -> None:
     model, info, _ = train.load_run(args.run_folder)
     device = _device(args.device)
     dataset = data.load(args.data or info["source"], progress=True)
+    if info["data"]["name"] == f"{dataset.name}-validation":
+        dataset = dataset.validation()
     if list(dataset.classes) != (classes := info["data"]["classes"]):
         raise InputError(f"{dataset.name} has the classes {', '.join(dataset.classes)}; the run has {', '.join(classes)}")
     if dataset.fingerprint != info["data"]["fingerprint"]:
         print(f"note: the run was trained on other data ({info['data']['name']})", file=sys.stderr)
-    error, loss = train.evaluate(model.to(device), dataset.to(device))
+    with train.float32_as("float32", torch.device(device)):
+        error, loss = train.evaluate(model.to(device), dataset.to(device))
     print(f"{info['model']} on {dataset.name}: test error {error:.2f} %, loss {loss:.4f}")
 
 
@@ -202,11 +214,13 @@ def _describe(args) -> None:
 
 
 def _device(name: str | None) -> str:
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        name = train.local_device(name)  # first, so that no process touches the GPU of another one
         torch.zeros(1, device=name).item()
+        kind = torch.device(name).type
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {name!r} cannot be used ({reason}); leave --device out or use cpu") from error
+        raise InputError(f"device {name!r} cannot be used ({first_line(error)}); leave --device out or use cpu") from error
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"device must be cpu or cuda, got {name!r}")
     return name

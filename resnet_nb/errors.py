@@ -17,5 +17,10 @@ class Interrupted(KeyboardInterrupt):
     """A signal stopped a training after a checkpoint. Exit code 128 + signal."""
 
     def __init__(self, signal: int):
-        super().__init__(signal)
+        super().__init__("interrupted after a checkpoint; the same command continues")
         self.signal = signal
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says, or its name if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,6 @@
 """Writing files so that a crash leaves the old file or the new one, never half of it."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,5 +14,17 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut, where the system can do that."""
+    if os.name == "posix":
+        with contextlib.suppress(OSError):  # some network file systems refuse; the data themselves are safe
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

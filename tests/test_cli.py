@@ -160,6 +160,17 @@ def test_the_option_of_the_shortcuts(pictures, tmp_path, capsys):
     assert f"test error {last_line(tmp_path / 'C')['test_error']:.2f} %" in capsys.readouterr().out
 
 
+def test_a_run_on_the_validation_split_is_evaluated_on_it(tmp_path, capsys):
+    args = ["train", "cifar-resnet8", "--data", "shapes10", "--recipe", "live", "--iterations", "1", "--validation"]
+    assert main([*args, "--out", str(tmp_path / "out")]) == 0
+    info = json.loads((tmp_path / "out" / "run.json").read_text())["data"]
+    assert info["name"] == "shapes10-validation" and info["train"] + info["test"] == 10_000
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "out")]) == 0
+    out, err = capsys.readouterr()
+    assert f"test error {last_line(tmp_path / 'out')['test_error']:.2f} %" in out and err == ""
+
+
 def test_bench_prints_both_loops_and_the_floors(capsys, monkeypatch):
     monkeypatch.setattr(cli, "bench", lambda name, data, device, precision: Bench(128, [0.4, 0.6], [0.2, 0.2], 8e9, 1e11, 2e9, 1e11))
     assert main(["bench", "cifar-resnet20", "--device", "cpu"]) == 0
@@ -224,6 +235,7 @@ BAD_TRAINING = [
     ({"--seed": "1.5"}, "1.5"),
     ({"--device": "gpu"}, "gpu"),
     ({"--device": "meta"}, "meta"),  # has no numbers in it
+    ({"--device": "mps"}, "mps"),
     ({"--device": "cuda:99"}, "cuda:99"),
     ({"--data": None}, "--data"),
     ({"--out": None}, "--out"),
@@ -325,5 +337,5 @@ def test_a_loss_that_is_not_finite_is_a_failure_of_the_training(capsys, tmp_path
     args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path / "out", "--recipe", "hot"]
     assert call(*args) == 1
     out, err = capsys.readouterr()
-    assert re.match(r"error: .*at iteration \d+ .*last good checkpoint", err.splitlines()[-1]) and out == ""
+    assert re.match(r"error: .*at iteration \d+ .*no checkpoint was written", err.splitlines()[-1]) and out == ""
     assert not (tmp_path / "out" / "weights.safetensors").exists()

@@ -1,6 +1,7 @@
 """What only a GPU can show; skipped without one. `python -m pytest tests/test_cuda.py` runs it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,19 +24,24 @@ def data():
 
 def trained(data, graph, precision="float32", recipe=RECIPE):
     torch.manual_seed(0)
-    notes = []
+    notes, rates = [], []
     trainer = Trainer(build("cifar-resnet20"), data, recipe, seed=1, precision=precision, note=notes.append)
     if not graph:
         trainer._step_function = lambda: trainer.step
-    trainer.train()
-    assert not notes and isinstance(trainer._graph, GraphStep) == graph
-    return trainer
+    trainer.meter.recent[10:].fill_(0.5)  # the warm-up lasts some iterations, not a hundred
+    trainer.train(pause=lambda _: rates.append(trainer.rate.item()))
+    assert not notes and isinstance(trainer._recorded, GraphStep) == graph
+    return trainer, rates
 
 
+@pytest.mark.parametrize("warmup_lr", [None, 0.01])
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
-def test_the_replayed_graph_is_the_eager_step(data, precision):
-    eager, graph = trained(data, False, precision), trained(data, True, precision)
-    assert graph.meter.warmup == eager.meter.warmup and graph.meter.iteration == RECIPE.iterations
+def test_the_replayed_graph_is_the_eager_step(data, precision, warmup_lr):
+    recipe = replace(RECIPE, warmup_lr=warmup_lr)
+    (eager, _), (graph, rates) = (trained(data, way, precision, recipe) for way in (False, True))
+    warmup = graph.meter.warmup.item()
+    assert graph.meter.iteration == RECIPE.iterations and (warmup_lr is None) == (warmup == 0)
+    assert rates == pytest.approx([recipe.learning_rate(i, warmup) for i in range(30)])
     for line, want in zip(graph.log, eager.log, strict=True):
         assert line["iteration"] == want["iteration"] and line["lr"] == want["lr"]
         assert line["train_loss"] == pytest.approx(want["train_loss"], rel=0.05)
@@ -56,13 +62,11 @@ def test_one_step_on_the_gpu_is_one_step_on_the_cpu(data):
 
 
 def test_the_loop_does_not_wait_for_the_gpu(data):
-    trainer = trained(data, True)
+    trainer, _ = trained(data, True)
     trainer.iteration, trainer.every = 0, 10**9
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for iteration in range(5):
-            trainer.rate.fill_(trainer.recipe.learning_rate(iteration))
-            trainer._graph(*trainer.stream.indices(iteration))
+        trainer.train(pause=lambda trainer: trainer.iteration == 15)  # crosses an epoch
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -72,6 +76,21 @@ def test_a_stopped_run_continues_on_the_gpu(tmp_path):
     assert run("cifar-resnet20", data, tmp_path, RECIPE, 1, "cuda", deadline=0.0) is None
     assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 1
     assert run("cifar-resnet20", data, tmp_path, RECIPE, 1, "cuda")["iteration"] == RECIPE.iterations
+
+
+@pytest.mark.parametrize("first, second", [("cpu", "cuda"), ("cuda", "cpu")])
+def test_a_run_changes_its_device(data, first, second):
+    torch.manual_seed(0)
+    before = Trainer(build("cifar-resnet20"), data.to(first), RECIPE, seed=1)
+    before.train(pause=lambda trainer: trainer.iteration == 5)
+    state = copy.deepcopy(before.state_dict())
+    notes, losses = [], []
+    for device in (first, second):
+        trainer = Trainer(build("cifar-resnet20"), data.to(device), RECIPE, seed=1, note=notes.append)
+        trainer.load_state_dict(state)
+        trainer.train()
+        losses.append(trainer.log[-1]["train_loss"])
+    assert not notes and losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 def test_ours_is_faster(data):

@@ -696,3 +696,33 @@ def test_a_target_that_cannot_be_written_is_explained(fake, server):
     with pytest.raises(InputError) as caught:
         load("cifar10", download=True)
     assert "data" in one_line(caught)
+
+
+def test_the_validation_split_is_disjoint_balanced_and_fixed():
+    data = shapes10(500, 50)
+    split = data.validation()
+    assert split.name == "shapes10-validation" and split.classes == data.classes
+    seen = {image.numpy().tobytes() for image in split.train_images}
+    held_out = {image.numpy().tobytes() for image in split.test_images}
+    everything = {image.numpy().tobytes() for image in data.train_images}
+    assert seen | held_out == everything and not seen & held_out
+    assert not held_out & {image.numpy().tobytes() for image in data.test_images}
+    counts = data.train_labels.bincount(minlength=10)
+    assert split.test_labels.bincount(minlength=10).tolist() == [count // 10 for count in counts.tolist()]
+    for image, label in zip(split.test_images, split.test_labels):  # labels stay with their images
+        [place] = [i for i in range(500) if torch.equal(data.train_images[i], image)]
+        assert data.train_labels[place] == label
+    assert split.fingerprint == shapes10(500, 50).validation().fingerprint != data.fingerprint
+
+
+def test_45k_and_5k_of_cifar10():
+    labels = torch.arange(50_000) % 10
+    images = torch.zeros(50_000, 3, 1, 1, dtype=torch.uint8)
+    split = Dataset("cifar10", tuple("0123456789"), images, labels, images[:10], labels[:10]).validation()
+    assert len(split.train_labels) == 45_000 and len(split.test_labels) == 5_000
+
+
+def test_too_few_images_for_a_validation_split_are_refused():
+    images, labels = torch.zeros(19, 3, 8, 8, dtype=torch.uint8), torch.tensor([0] * 10 + [1] * 9)
+    with pytest.raises(InputError, match="9 of 'cat'"):
+        Dataset("pets", ("dog", "cat"), images, labels, images, labels).validation()

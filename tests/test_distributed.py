@@ -2,7 +2,6 @@
 
 import copy
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -14,19 +13,17 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
+from processes import SERVER, end
 from safetensors.torch import load_file
 
 from resnet_nb.data import Stream, shapes10
+from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.train import Recipe, Trainer, checkpoint, evaluate, join, load_run, run
-
-torch.set_num_threads(1)
+from resnet_nb.train import Recipe, Trainer, World, checkpoint, evaluate, join, load_run, run
 
 RECIPE = Recipe(iterations=7, batch_size=16, lr=0.05, drops=(3, 5))
 SMALL = {"width": 4}
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["resnet_nb.cli"])
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
@@ -50,9 +47,7 @@ def start(target, *args):
 
 
 def finish(ranks):
-    for process in ranks:
-        process.join(60)
-    return [process.exitcode for process in ranks]
+    return [end(process) for process in ranks]
 
 
 def train(world, out, deadline=None):
@@ -156,6 +151,36 @@ def test_a_stopped_pair_continues_to_the_same_bits(pair, tmp_path):
     assert finish(start(train, tmp_path / "run")) == [0, 0]
     for name in ("log.jsonl", "weights.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (pair / "run" / name).read_bytes()
+
+
+def one_fails(world, out):
+    """Rank 1 cannot read the data, say: both must end, with the reason, before anything is written."""
+    try:
+        with world.agreed():
+            if world.rank == 1:
+                raise InputError("no data at 'x'")
+    except InputError as error:
+        raise SystemExit(42 if "no data at 'x'" in str(error) else 1) from None
+
+
+def in_use(world, out):
+    try:
+        train(world, out)
+    except InputError as error:
+        raise SystemExit(42 if "in use by another process" in str(error) else 1) from None
+
+
+def test_what_one_rank_cannot_do_ends_all_with_the_reason(tmp_path):
+    assert finish(start(one_fails, tmp_path)) == [42, 42]
+    with FileLock(tmp_path / ".lock"):
+        assert finish(start(in_use, tmp_path)) == [42, 42]
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_ranks_that_read_different_checkpoints_are_told(monkeypatch):
+    for values, same in (((5, 5), True), ((5, 6), False), ((0, 3), False)):
+        monkeypatch.setattr(World, "add", lambda self, value: torch.tensor(values))
+        assert World(0, 2).same(values[0]) is same
 
 
 def children(process):

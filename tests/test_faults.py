@@ -1,13 +1,12 @@
 """Kill it anywhere: processes that die, files that break, disks that fill. Nothing is lost, nothing is half-loaded.
 
-The quick cases run in `make test`; `pytest -m slow tests/test_faults.py` kills 60 more processes.
+The quick cases run in `make test`; `python -m pytest -m slow tests/test_faults.py` kills 80 more processes.
 """
 
+import hashlib
 import io
 import json
-import hashlib
 import math
-import multiprocessing
 import os
 import pickle
 import random
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import SERVER, end
+from processes import start as child
 
 from resnet_nb import files
 from resnet_nb.cli import main
@@ -28,19 +29,13 @@ from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError, Interrupted, InUseError, TrainingStopped
 from resnet_nb.models import build
 from resnet_nb.train import Recipe, Trainer, checkpoint, run
+from resnet_nb.train.folder import RunFolder
 from resnet_nb.train.recipe import WARMUP_ERROR
-
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
 NET = "cifar-resnet8"
 SMALL = {"width": 4}
 # 64 images are 4 batches an epoch: the run crosses 2 epochs, 2 drops and the end of a warm-up
 RECIPE = Recipe(iterations=12, batch_size=16, lr=0.05, drops=(5, 9), warmup_lr=0.01)
-
-# a fresh process that has imported torch once and forks for each child
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["resnet_nb.cli"])
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +67,11 @@ def whole(data, tmp_path_factory):
     return result(out)
 
 
+def continued_at(out):
+    """Iterations at which a finished run was continued."""
+    return [part["iteration"] for part in json.loads((out / "run.json").read_text()).get("resumed", [])]
+
+
 class Stop(Exception):
     pass
 
@@ -90,18 +90,6 @@ def stop_at(out, data, iteration, **changes):
         train(out, data, **changes)
 
 
-def child(target, *args):
-    process = SERVER.Process(target=target, args=args)
-    process.start()
-    return process
-
-
-def end(process, seconds=30):
-    process.join(seconds)
-    assert process.exitcode is not None, "the child hangs"
-    return process.exitcode
-
-
 # ---- continuing
 
 
@@ -111,6 +99,7 @@ def test_stopped_anywhere_the_run_continues_to_the_same_bits(data, whole, tmp_pa
     torch.rand(7)  # the global generator has moved on meanwhile
     assert train(tmp_path, data)["iteration"] == 12
     assert result(tmp_path) == whole
+    assert continued_at(tmp_path) == [iteration][: iteration > 0]  # not begun anew
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "run.json", "weights.safetensors"]
 
 
@@ -149,32 +138,47 @@ def test_a_deadline_stops_with_a_checkpoint(data, whole, tmp_path):
 # ---- processes that die
 
 
+def announced(out, begun):
+    ordinary = Trainer.step
+
+    def step(self, *batch):
+        begun.set()
+        ordinary(self, *batch)
+
+    Trainer.step = step
+    train(out)
+
+
 def kill_until_finished(out, seed, kills):
-    """Start the run again and again, kill -9 each child at a random time; returns the number of kills."""
+    """Start the run again and again, kill -9 each child at a random time; yields when the run is finished."""
     draw, killed = random.Random(seed), 0
     while killed < kills:
-        process = child(train, out)
-        while not (out / "run.json").exists() and process.is_alive():
-            time.sleep(0.001)
-        time.sleep(draw.uniform(0, 0.12))
+        begun = SERVER.Event()
+        process = child(announced, out, begun)
+        while not begun.wait(0.05) and process.is_alive():
+            pass  # one that was killed after its last iteration has nothing left to do
+        time.sleep(draw.uniform(0, 0.3))
         process.kill()
-        if end(process) == -signal.SIGKILL:
-            killed += 1
-        else:
-            assert process.exitcode == 0
-            yield killed
+        killed += end(process) == -signal.SIGKILL
+        if process.exitcode == 0:
+            yield
             shutil.rmtree(out)
             out.mkdir()
+        else:
+            assert process.exitcode == -signal.SIGKILL
     assert end(child(train, out)) == 0
-    yield killed
+    yield
 
 
 @pytest.mark.parametrize("kills", [20, pytest.param(80, marks=pytest.mark.slow)])
 def test_kill_9_at_random_points_changes_no_bit(whole, tmp_path, kills):
     out = tmp_path / "run"
     out.mkdir()
+    continued = set()
     for _ in kill_until_finished(out, seed=kills, kills=kills):
         assert result(out) == whole
+        continued |= {*continued_at(out)}
+    assert len(continued) > 3  # the kills came in the midst of the training
 
 
 def die(out, call, point):
@@ -196,18 +200,54 @@ def die(out, call, point):
     train(out)
 
 
-@pytest.mark.parametrize("call, points", [("fsync", 7), ("replace", 7), ("path_replace", 8)])
+@pytest.mark.parametrize("call, points", [("fsync", range(9, 17)), ("replace", range(5, 11)), ("path_replace", range(1, 7))])
 def test_death_during_a_save_leaves_a_whole_checkpoint(whole, tmp_path, call, points):
-    for point in range(1, points + 1):
+    renamed = {"fsync": 11, "replace": 6, "path_replace": 1}[call]  # from here on the first checkpoint is there
+    for point in points:  # run.json and log.jsonl come before the first save
         out = tmp_path / str(point)
         assert end(child(die, out, call, point)) == -signal.SIGKILL, point
         state, damage = checkpoint.load(out)
         assert damage == ""
-        if call == "path_replace" and point > 2:
-            assert state is not None
+        assert (state is not None) == (point >= renamed)
         assert end(child(train, out)) == 0
         assert result(out) == whole, (call, point)
+        assert continued_at(out) == ([] if state is None else [state["trainer"]["iteration"]])
         assert len(list(out.iterdir())) == 3  # what the dead process left is gone
+
+
+def test_death_after_a_damaged_checkpoint_was_put_aside(whole, data, tmp_path):
+    """Between the two renames of a save the only whole checkpoint is the new one."""
+    stop_at(tmp_path, data, 6)
+    flip(tmp_path / "checkpoint.pt")
+    assert end(child(die, tmp_path, "path_replace", 2)) == -signal.SIGKILL
+    train(tmp_path, data)
+    assert result(tmp_path) == whole and continued_at(tmp_path) == [5, 6]
+
+
+def test_death_between_the_weights_and_the_end(whole, data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(checkpoint, "remove", raise_stop)
+        train(tmp_path, data)
+    train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+def raise_stop(*args):
+    raise Stop
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_left_alone(whole, data, tmp_path, monkeypatch):
+    ordinary = RunFolder.locked
+
+    def late(self):
+        monkeypatch.undo()
+        train(tmp_path, data)
+        return ordinary(self)
+
+    monkeypatch.setattr(RunFolder, "locked", late)
+    assert train(tmp_path, data)["iteration"] == 12
+    assert result(tmp_path) == whole and continued_at(tmp_path) == []
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def command(out):
@@ -243,6 +283,21 @@ def test_after_a_signal_the_run_continues_to_the_same_bits(data, whole, tmp_path
     assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 7  # the iteration was finished
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+def test_a_signal_in_the_last_iteration_is_not_lost(data, whole, tmp_path, monkeypatch):
+    """A sweep would otherwise go on with the next run."""
+    ordinary = Trainer.step
+
+    def step(self, *batch):
+        ordinary(self, *batch)
+        if self.iteration == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(Interrupted):
+        train(tmp_path, data)
     assert result(tmp_path) == whole
 
 
@@ -367,7 +422,7 @@ def test_an_unfinished_run_of_other_settings_is_refused(data, tmp_path, changes,
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         shutil.copy(other / name, ours / name)
     before = snapshot(ours)
-    with pytest.raises(InputError, match="another run") as caught:
+    with pytest.raises(InputError, match="the checkpoint in .* is of another run") as caught:
         train(ours, data)
     assert all(text in str(caught.value) for text in [str(ours), *shown])
     assert snapshot(ours) == before
@@ -404,7 +459,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint(data, whole, tmp_pat
     assert result(tmp_path) == whole
 
 
-@pytest.mark.parametrize("file", ["log.jsonl", "weights.safetensors"])
+@pytest.mark.parametrize("file", ["run.json", "log.jsonl", "weights.safetensors"])
 def test_a_full_disk_at_other_files(data, whole, tmp_path, monkeypatch, file):
     def full(path, content):
         if path.name == file:
@@ -412,7 +467,7 @@ def test_a_full_disk_at_other_files(data, whole, tmp_path, monkeypatch, file):
         return files.write_atomically(path, content)
 
     stop_at(tmp_path, data, 6)
-    with monkeypatch.context() as patch, pytest.raises((InputError, TrainingStopped), match="No space left"):
+    with monkeypatch.context() as patch, pytest.raises(TrainingStopped, match="No space left"):
         patch.setattr("resnet_nb.train.folder.write_atomically", full)
         train(tmp_path, data)
     train(tmp_path, data)

@@ -50,7 +50,8 @@ def test_record_copies_log_and_run_and_the_weights_of_seed_0(finished, recorded)
         assert (folder / "log.jsonl").read_bytes() == (finished / name / "log.jsonl").read_bytes()
         info = json.loads((folder / "run.json").read_text())
         digest = info.pop("weights_sha256", None)
-        assert info == json.loads((finished / name / "run.json").read_text())
+        original = json.loads((finished / name / "run.json").read_text())
+        assert original.pop("weights_sha256") != digest and info == original
         if digest:
             assert digest == hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
 
@@ -102,6 +103,15 @@ def test_recording_again_is_harmless_and_another_run_is_refused(data, finished, 
     with pytest.raises(InputError, match="another run is recorded"):
         runs.record(changed)
     assert before == {path: path.stat().st_size for path in runs.RECORDED.rglob("*")}
+
+
+def test_other_networks_are_not_recorded(data, tmp_path, monkeypatch):
+    """A narrower net would otherwise stand beside the paper's number."""
+    monkeypatch.setattr(runs, "RECORDED", tmp_path / "recorded")
+    run("cifar-resnet8", data, tmp_path / "out", SHORT, overrides={"width": 4})
+    with pytest.raises(InputError, match="width"):
+        runs.record(tmp_path / "out")
+    assert not runs.RECORDED.exists()
 
 
 def test_an_unfinished_run_is_not_recorded(data, tmp_path, monkeypatch, capsys):

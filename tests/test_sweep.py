@@ -1,24 +1,23 @@
 """Sweeps: the right lists, skipping what is finished, continuing what is not, sharing with other processes."""
 
-import multiprocessing
+import json
+import math
 import os
+import signal
 import time
 
 import pytest
 import torch
+from processes import end, start
 
 from resnet_nb import paper
 from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.train import RECIPES, checkpoint, load_run, recipe_for
+from resnet_nb.models.blocks import ZeroPad
+from resnet_nb.train import RECIPES, Trainer, checkpoint, load_run, recipe_for
 from resnet_nb.train.sweep import SWEEPS, Job, sweep
 
-torch.set_num_threads(1)
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["resnet_nb.cli"])
 JOBS = [Job("cifar-resnet8", 0, {"width": 4}, "live"), Job("cifar-plain8", 1, {"width": 4}, "live")]
 
 
@@ -93,27 +92,43 @@ def test_another_run_in_the_folder_of_a_job_is_refused(data, tmp_path):
         sweep(JOBS, data, tmp_path, iterations=3)
 
 
+def test_a_run_that_diverges_does_not_keep_the_others_waiting(data, tmp_path, monkeypatch):
+    ordinary, lines = Trainer.step, []
+
+    def step(self, *batch):
+        if isinstance(self.model.layer2[0].downsample, ZeroPad):  # the residual net, job 1
+            with torch.no_grad():
+                self.model.fc.bias[0] = math.nan
+        ordinary(self, *batch)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    with pytest.raises(FloatingPointError, match="1 of 2 runs"):
+        sweep(JOBS, data, tmp_path, iterations=4, report=lines.append)
+    assert "failed" in lines[0] and "iteration 0" in lines[0] and "test error" in lines[1]
+
+
 def endless(out):
     torch.set_num_threads(1)
     sweep(JOBS, shapes10(64, 30), out, iterations=10**6)
 
 
 def test_two_sweeps_share_a_folder_and_one_that_is_killed_continues(tmp_path):
-    first, second, again = (SERVER.Process(target=endless, args=(tmp_path,)) for _ in range(3))
     infos = [tmp_path / job.folder / "run.json" for job in JOBS]
-    first.start()
+    first = start(endless, tmp_path)
     wait_until(infos[0].exists, first)
-    second.start()
+    second = start(endless, tmp_path)
     wait_until(infos[1].exists, second)  # not the first job: that one is taken
     assert first.is_alive()
-    for process in (first, second):
-        process.kill()
-        process.join()
-    before = infos[0].stat().st_mtime_ns
-    again.start()
-    wait_until(lambda: infos[0].stat().st_mtime_ns > before, again)  # it takes up the first job
+    os.kill(first.pid, signal.SIGTERM)
+    assert end(first) != 0
+    second.kill()
+    assert end(second) == -signal.SIGKILL
+    done = checkpoint.load(infos[0].parent)[0]["trainer"]["iteration"]
+    again = start(endless, tmp_path)
+    wait_until(lambda: "resumed" in json.loads(infos[0].read_text()), again)
+    assert [part["iteration"] for part in json.loads(infos[0].read_text())["resumed"]] == [done] and done > 0
     again.kill()
-    again.join()
+    end(again)
 
 
 def wait_until(condition, process):

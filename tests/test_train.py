@@ -234,8 +234,19 @@ class FakeGraph:
                 tensor.copy_(value)
 
     def replay(self):
-        graph = self.trainer._graph
-        self.trainer.step(graph.order, graph.codes)
+        step = self.trainer._recorded
+        self.trainer.step(step.order, step.codes)
+
+
+def fake_recording(ours, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
+    monkeypatch.setattr(torch.cuda, "current_stream", torch.cuda.Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(synchronize=lambda: None, record=lambda: None))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(ours))
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
+    return GraphStep(ours)
 
 
 @pytest.mark.parametrize("warmup_lr", [None, 0.01])
@@ -245,20 +256,11 @@ def test_replaying_a_recorded_step_is_the_same_as_doing_it(data, monkeypatch, wa
     whole, model = tiny(), tiny()
     log = fit(whole, data, recipe, seed=4)
     ours = Trainer(model, data, recipe, seed=4)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: SimpleNamespace(wait_stream=lambda stream: None))
-    monkeypatch.setattr(torch.cuda, "current_stream", torch.cuda.Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(ours))
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph)
-
-    def recorded():
-        ours._graph = ours._graph or ours._recorded()
-        return ours._graph
-
-    monkeypatch.setattr(ours, "_step_function", recorded)
+    ours._recorded = fake_recording(ours, monkeypatch)
+    monkeypatch.setattr(ours, "_step_function", lambda: ours._recorded)
     while not ours.train(pause=lambda trainer: trainer.iteration == 2):
         pass
-    assert isinstance(ours._graph, GraphStep)
+    assert ours._recorded.calls == SHORT.iterations
     assert ours.log == log and equal(weights(model), weights(whole))
 
 
@@ -268,11 +270,13 @@ def test_a_step_that_cannot_be_recorded_runs_without_a_graph_and_says_so(data, m
     ours = Trainer(model, data, SHORT, note=notes.append)
     log = fit(whole, data, SHORT)
 
-    def refuse(*args):
+    def refuse(*args, **options):
         raise RuntimeError("operation not permitted when stream is capturing\nand much more")
 
-    monkeypatch.setattr(torch.cuda, "Stream", refuse)
-    monkeypatch.setattr(ours, "_step_function", ours._recorded)
+    fake_recording(ours, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", refuse)  # after the dry runs
+    monkeypatch.setattr(ours, "_step_function", ours._record)
     ours.train()
     assert ours.log == log and equal(weights(model), weights(whole))
     [line] = notes
@@ -502,13 +506,41 @@ def test_an_unfinished_run_cannot_be_loaded(data, tmp_path):
     {"name": "cifar-resnet9"},
     {"recipe": dataclasses.replace(SHORT, batch_size=65)},  # of 64 images
     {"seed": -1},
+    {"seed": 1.5},
+    {"recipe": dataclasses.replace(SHORT, iterations=0)},
+    {"precision": "tf32"},
 ], ids=lambda settings: next(iter(settings)))  # fmt: skip
 def test_bad_settings_write_nothing(data, tmp_path, settings):
     out = tmp_path / "out"
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(InputError) as caught:
         run(**{"name": "cifar-resnet8", "data": data, "out": out, "recipe": SHORT, **settings})
     assert len(str(caught.value).splitlines()) == 1
     assert not out.exists()
+
+
+def test_a_log_that_lost_its_end_and_a_flipped_bit_are_reported(finished, tmp_path):
+    for path in finished[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    weights[-100] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(InputError, match="checksum"):
+        load_run(tmp_path)
+    weights[-100] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "log.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(InputError, match="last iteration"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"model": 3}', '{"model": "cifar-resnet8", "data": "x"}', "null"])
+def test_a_run_json_of_something_else_is_reported(finished, tmp_path, content):
+    for path in finished[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(InputError, match="damaged"):
+        load_run(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["run.json", "log.jsonl", "weights.safetensors"])

@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from filelock import FileLock
 from torchvision.datasets import CIFAR10
 from tqdm import tqdm
 
@@ -46,12 +47,19 @@ def _first_wrong(root: Path) -> str:
 def fetch(root: Path, progress: bool = False) -> None:
     """Download and unpack the archive below `root`; a second call goes on where the first one stopped.
 
-    Raises InputError if the server cannot be reached or the finished file has the wrong md5.
+    A process that comes while another one downloads waits for it. Raises InputError if the server
+    cannot be reached or the finished file has the wrong md5.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".download.lock"):
+            if _first_wrong(root):
+                _fetch(root, progress)
     except OSError as error:
-        raise InputError(f"cannot write to {root} ({error.strerror})") from error
+        raise InputError(f"cannot write to {root} ({error.strerror or error})") from error
+
+
+def _fetch(root: Path, progress: bool) -> None:
     archive = root / CIFAR10.filename
     partial = archive.with_name(archive.name + ".part")
     if not archive.exists():

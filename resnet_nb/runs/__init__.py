@@ -5,7 +5,6 @@ networks as the paper has them, weights.safetensors. A schedule names data, iter
 for example cifar10-jpeg-8000x32.
 """
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from resnet_nb import models, paper
 from resnet_nb.errors import InputError
 from resnet_nb.files import write_atomically
 from resnet_nb.train import load_run
+from resnet_nb.train.folder import sha256
 
 RECORDED = Path(__file__).parent
 LARGEST = 4_000_000  # parameters; the weights of larger networks would not fit into a small package
@@ -37,15 +37,18 @@ def index() -> pd.DataFrame:
             "schedule": path.parent.parent.name, "model": info["model"],
             "shortcut": info["overrides"].get("shortcut", ""), "seed": info["seed"], "data": info["data"]["name"],
             "iterations": recipe["iterations"], "batch_size": recipe["batch_size"], "precision": info["precision"],
-            "device": info["device"], "hours": info["wall_seconds"] / 3600, "train_error": last["train_error"],
+            "processes": info["processes"], "device": info["device"], "hours": info["wall_seconds"] / 3600, "train_error": last["train_error"],
             "test_error": last["test_error"], "weights": "weights_sha256" in info, "folder": path.parent,
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=[*KEYS, "data", "iterations", "batch_size", "precision", "device", "hours",
+    return pd.DataFrame(rows, columns=[*KEYS, "data", "iterations", "batch_size", "precision", "processes", "device", "hours",
                                        "train_error", "test_error", "weights", "folder"])
 
 
 def logs(schedule: str | None = None) -> pd.DataFrame:
-    """Every line of every log, or of one schedule: the columns of `train.fit` and KEYS."""
+    """Every line of every log, or of one schedule: the columns of `train.fit` and KEYS.
+
+    Raises InputError if nothing is recorded under that schedule.
+    """
     parts = [pd.DataFrame(_lines(row["folder"])).assign(**{key: row[key] for key in KEYS})
              for row in index().to_dict("records") if schedule in (None, row["schedule"])]
     if not parts:
@@ -68,7 +71,7 @@ def summary() -> pd.DataFrame:
     """
     rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
     printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
-    groups = index().groupby(["schedule", "data", "model", "shortcut"], sort=False)
+    groups = index().groupby(["schedule", "data", "model", "shortcut", "precision", "processes"], sort=False)
     found = groups.agg(seeds=("seed", "count"), train_error=("train_error", "mean"),
                        mean=("test_error", "mean"), std=("test_error", "std"), hours=("hours", "mean")).reset_index()
     return found.assign(paper=found["model"].where(found["shortcut"] == "").map(printed))
@@ -98,16 +101,20 @@ def record(out: Path) -> Path:
 
     The weights go along for seed 0 of a network without overrides, of up to 4 million parameters: as
     float16 where they have two dimensions or more, with their sha256 in run.json. Raises InputError
-    if the run is not finished, or another one is recorded in its place.
+    if the run is not finished, is not of a network of the paper, or cannot be written, or if another
+    one is recorded in its place.
     """
-    model, info, log = load_run(out)
+    model, info, log = load_run(Path(out))
+    if other := info["overrides"].keys() - {"shortcut"}:
+        raise InputError(f"only networks of the paper are recorded; {out} overrides {', '.join(sorted(other))}")
+    del info["weights_sha256"]  # of the float32 weights
     recipe, options = info["recipe"], [f"{key}-{value}" for key, value in info["overrides"].items()]
     schedule = f"{info['data']['name']}-{recipe['iterations']}x{recipe['batch_size']}"
     folder = RECORDED / schedule / "-".join([info["model"], *options, f"s{info['seed']}"])
     files = {"log.jsonl": "".join(json.dumps(line) + "\n" for line in log).encode()}
     if info["seed"] == 0 and not options and sum(weight.numel() for weight in model.parameters()) <= LARGEST:
         files["weights.safetensors"] = save({key: _shorter(value) for key, value in model.state_dict().items()})
-        info["weights_sha256"] = hashlib.sha256(files["weights.safetensors"]).hexdigest()
+        info["weights_sha256"] = sha256(files["weights.safetensors"])
     files["run.json"] = (json.dumps(info, indent=2) + "\n").encode()
     for name, content in files.items():
         if (folder / name).exists() and (folder / name).read_bytes() != content:
@@ -117,7 +124,7 @@ def record(out: Path) -> Path:
         for name, content in files.items():
             write_atomically(folder / name, content)
     except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror}); install the package with pip install -e .") from error
+        raise InputError(f"cannot write to {folder} ({error.strerror or error})") from error
     return folder
 
 
@@ -125,9 +132,9 @@ def _shorter(value: Tensor) -> Tensor:
     return value.half().contiguous() if value.ndim > 1 else value
 
 
-def _weights(folder: Path, sha256: str) -> dict[str, Tensor]:
+def _weights(folder: Path, expected: str) -> dict[str, Tensor]:
     content = (folder / "weights.safetensors").read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
+    if sha256(content) != expected:
         raise InputError(f"{folder / 'weights.safetensors'} is damaged (wrong checksum); install the package again")
     return parse(content)  # load_state_dict turns them into float32
 

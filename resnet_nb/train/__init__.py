@@ -4,7 +4,7 @@ from resnet_nb.train.distributed import World, join, local_device
 from resnet_nb.train.folder import load_run, machine
 from resnet_nb.train.recipe import RECIPES, Recipe, recipe_for
 from resnet_nb.train.run import run
-from resnet_nb.train.trainer import PRECISIONS, Trainer, evaluate, fit, training_step
+from resnet_nb.train.trainer import PRECISIONS, Trainer, evaluate, fit, float32_as, training_step
 
-__all__ = ["PRECISIONS", "RECIPES", "Recipe", "Trainer", "World", "evaluate", "fit", "join", "load_run",
+__all__ = ["PRECISIONS", "RECIPES", "Recipe", "Trainer", "World", "evaluate", "fit", "float32_as", "join", "load_run",
            "local_device", "machine", "recipe_for", "run", "training_step"]

@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from resnet_nb.anatomy import describe
 from resnet_nb.data import Dataset
 from resnet_nb.errors import InputError
 from resnet_nb.train.recipe import Recipe
-from resnet_nb.train.trainer import Trainer
+from resnet_nb.train.trainer import Trainer, float32_as
 
 FOREVER = 10**9  # iterations; the bench stops long before
 
@@ -61,8 +62,8 @@ def bench(name: str, data: Dataset, device: str = "cpu", precision: str = "float
           rounds: int = 5, seconds: float = 3.0) -> Bench:
     """Time both loops on `data`: `rounds` times, each for about `seconds`, in turn.
 
-    The usual loop: torchvision transforms on PIL images in a DataLoader with workers, eager float32,
-    loss and accuracy read with .item() after every step. Ours: `Trainer` in `precision`.
+    The usual loop: torchvision transforms on PIL images in a DataLoader with workers, eager float32 with
+    PyTorch's defaults, loss and accuracy read with .item() after every step. Ours: `Trainer` in `precision`.
     Raises InputError unless the network takes CIFAR's 32x32 images.
     """
     if not name.startswith("cifar-"):
@@ -80,7 +81,9 @@ def bench(name: str, data: Dataset, device: str = "cpu", precision: str = "float
             times[key].append(_time(loop, counts[key], place))
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     flops, moved = work(models.build(name), batch_size, dtype.itemsize)
-    return Bench(batch_size, times["usual"], times["ours"], flops, _peak_flops(place, dtype), moved, _peak_bytes(place))
+    with float32_as(precision, place):
+        peak = _peak_flops(place, dtype)
+    return Bench(batch_size, times["usual"], times["ours"], flops, peak, moved, _peak_bytes(place))
 
 
 def work(model: nn.Module, batch_size: int, itemsize: int) -> tuple[float, float]:
@@ -163,7 +166,7 @@ def _time(loop: Iterator[None], iterations: int, device: torch.device) -> float:
 
 
 def _seconds(function: Callable[[], object], device: torch.device) -> float:
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
     wait()
     started = time.perf_counter()
     function()
@@ -174,7 +177,7 @@ def _seconds(function: Callable[[], object], device: torch.device) -> float:
 def _peak_flops(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second of a large matrix product, the best of ten."""
     side = 8192 if device.type == "cuda" else 1024
-    a = torch.ones(side, side, dtype=dtype, device=device)
+    a = torch.randn(side, side, device=device).to(dtype)
     return 2.0 * side**3 / min(_seconds(lambda: a @ a, device) for _ in range(10))
 
 

@@ -7,35 +7,41 @@ from pathlib import Path
 
 import torch
 
-from resnet_nb.errors import InputError
-from resnet_nb.files import write_atomically
+from resnet_nb.errors import InputError, first_line
+from resnet_nb.files import sync_folder, write_atomically
 
-NAME, PREVIOUS = "checkpoint.pt", "checkpoint.previous.pt"
+NEW, NAME, PREVIOUS = "checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt"
 DIGEST = 64  # hexadecimal digits of the sha256 that ends the file; torch.load does not mind them
 
 
 def save(folder: Path, state: dict) -> None:
     """Write `state` as the newest checkpoint; the one before stays as `checkpoint.previous.pt`.
 
-    Raises OSError if it cannot be written; then the checkpoints are as they were.
+    Raises OSError if it cannot be written; `load` then finds what it found before, or the new one.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    fresh = folder / "checkpoint.new.pt"
-    write_atomically(fresh, content + hashlib.sha256(content).hexdigest().encode())
-    if (folder / NAME).exists():
-        (folder / NAME).replace(folder / PREVIOUS)
-    fresh.replace(folder / NAME)
+    write_atomically(folder / NEW, content + hashlib.sha256(content).hexdigest().encode())
+    settle(folder)
+
+
+def settle(folder: Path) -> None:
+    """Give the newest checkpoint its name; also after a save that was killed before it did."""
+    if (folder / NEW).exists():
+        if (folder / NAME).exists():
+            (folder / NAME).replace(folder / PREVIOUS)
+        (folder / NEW).replace(folder / NAME)
+        sync_folder(folder)
 
 
 def load(folder: Path) -> tuple[dict | None, str]:
-    """The newest whole checkpoint and "", or the one before it and a line about the damaged one.
+    """The newest whole checkpoint and "", or an older one and a line about the damaged one.
 
     (None, "") if there is none. Tensors come to the CPU. Raises InputError if none is whole.
     """
     damage = []
-    for path in (folder / NAME, folder / PREVIOUS):
+    for path in (folder / NEW, folder / NAME, folder / PREVIOUS):
         if not path.exists():
             continue
         try:
@@ -50,14 +56,9 @@ def load(folder: Path) -> tuple[dict | None, str]:
 
 
 def remove(folder: Path) -> None:
-    """Delete the checkpoints in `folder` and what an interrupted save left there."""
-    for path in (folder / NAME, folder / PREVIOUS, *leftovers(folder)):
-        path.unlink(missing_ok=True)
-
-
-def leftovers(folder: Path) -> list[Path]:
-    """Files of saves that were killed."""
-    return [*folder.glob("checkpoint.new.pt"), *folder.glob(".*.tmp")]
+    """Delete the checkpoints in `folder`."""
+    for name in (PREVIOUS, NAME, NEW):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict:
@@ -69,4 +70,4 @@ def _read(path: Path) -> dict:
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"not a checkpoint: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"not a checkpoint: {first_line(error)}") from error

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, TrainingStopped, first_line
 
 # a process that waits this long for another one gives up, so that a job with a hung rank ends
 TIMEOUT = timedelta(minutes=5)
@@ -18,20 +18,27 @@ TIMEOUT = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class World:
-    """This process among those of the run. Rank 0 writes the files and talks."""
+    """This process among those of the run. Rank 0 writes the files and talks.
+
+    The paper trains on two GPUs (§4.2): each normalizes over its own 64 of the 128 images of a batch,
+    the gradients are averaged. So do the processes of a world of size 2.
+    """
 
     rank: int = 0
     size: int = 1
 
     def share(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch (B, ...): B / size rows. All parts together are the batch."""
+        """This process's part of a batch (B, ...): B / size rows. All parts together are the batch.
+
+        Raises InputError if the parts cannot be equal.
+        """
         if len(batch) % self.size:
             raise InputError(f"a batch of {len(batch)} cannot be shared equally by {self.size} processes; "
                              "choose --nproc-per-node so that it divides the batch size")
         return batch.tensor_split(self.size)[self.rank]
 
     def add(self, value: Tensor) -> Tensor:
-        """Sum of `value` over the processes, in place, without waiting for the device."""
+        """Sum of `value` over the processes, in place. On CUDA the host does not wait for it."""
         if self.size > 1:
             dist.all_reduce(value)
         return value
@@ -40,9 +47,12 @@ class World:
         """True on every process as soon as it is true on one."""
         if self.size == 1:
             return flag
-        value = torch.tensor(float(flag))
-        dist.all_reduce(value)  # a CPU tensor: gloo, the GPU is not waited for
-        return value.item() > 0
+        return self.add(torch.tensor(float(flag))).item() > 0  # a CPU tensor: the GPU is not waited for
+
+    def same(self, value: int) -> bool:
+        """True on every process if `value` is equal on all."""
+        values = self.add(torch.nn.functional.one_hot(torch.tensor(self.rank), self.size) * value)
+        return bool((values == value).all()) if self.size > 1 else True
 
     def copy_buffers(self, model: nn.Module) -> None:
         """Give every process the BN statistics of rank 0."""
@@ -50,21 +60,51 @@ class World:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def wait(self) -> None:
-        """Return when every process has come here."""
-        self.any(False)
+    @contextmanager
+    def agreed(self) -> Iterator[None]:
+        """An InputError of one process is raised on all of them, so that none waits for the others."""
+        error = None
+        try:
+            yield
+        except InputError as caught:
+            error = caught
+        if self.size > 1:
+            told: list[str | None] = [None] * self.size
+            dist.all_gather_object(told, None if error is None else str(error))
+            failed = [f"process {rank}: {line}" for rank, line in enumerate(told) if line is not None]
+            if error is None and failed:
+                error = InputError(failed[0])
+        if error is not None:
+            raise error
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Tell the end of another process as TrainingStopped."""
+        try:
+            yield
+        except (TrainingStopped, torch.OutOfMemoryError):
+            raise
+        except RuntimeError as error:
+            if self.size == 1:
+                raise
+            raise TrainingStopped(f"a process of the job failed ({first_line(error)}); the same command continues "
+                                  "from the last checkpoint") from error
 
 
 @contextmanager
 def join() -> Iterator[World]:
     """The world that torchrun has started this process in, or a world of one process.
 
-    Collectives use gloo for CPU tensors and NCCL for CUDA tensors.
+    Collectives use gloo for CPU tensors and NCCL for CUDA tensors. Raises InputError if the variables
+    that torchrun sets are incomplete.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield World()
         return
+    if missing := {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} - os.environ.keys():
+        raise InputError(f"WORLD_SIZE is {size}, but {', '.join(sorted(missing))} is not set; "
+                         "start several processes with torchrun")
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield World(dist.get_rank(), size)
@@ -73,7 +113,18 @@ def join() -> Iterator[World]:
 
 
 def local_device(name: str) -> str:
-    """`name`, or the GPU of this process if `name` is "cuda" and torchrun started several."""
-    if name == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return f"cuda:{os.environ['LOCAL_RANK']}"
-    return name
+    """`name`, or the GPU of this process if torchrun started several.
+
+    Raises InputError if there are more processes than GPUs, or if one GPU is named for all of them.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if processes == 1 or torch.device(name).type != "cuda":
+        return name
+    if name != "cuda":
+        raise InputError(f"{processes} processes cannot share {name}; use --device cuda, which gives each its own")
+    if torch.cuda.device_count() < processes:
+        raise InputError(f"{processes} processes need as many GPUs, there are {torch.cuda.device_count()}; "
+                         "lower --nproc-per-node")
+    device = f"cuda:{os.environ['LOCAL_RANK']}"
+    torch.cuda.set_device(device)
+    return device

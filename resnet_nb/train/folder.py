@@ -1,20 +1,21 @@
 """The folder of a run: its files, its lock, and what is refused."""
 
+import hashlib
 import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import nn
 
 from resnet_nb import __version__, models
-from resnet_nb.errors import InputError, InUseError, TrainingStopped
+from resnet_nb.errors import InputError, InUseError, TrainingStopped, first_line
 from resnet_nb.files import write_atomically
 from resnet_nb.train import checkpoint
 
@@ -22,34 +23,39 @@ LOCK, INFO, LOG, WEIGHTS = ".lock", "run.json", "log.jsonl", "weights.safetensor
 
 
 class RunFolder:
-    """Files of one run of given `settings` (JSON values). Raises InputError if `out` holds anything else.
+    """Files of one run of given `settings` (JSON values). Raises as `check`.
 
-    run.json says what the run is and where it ran, log.jsonl has one line per evaluation,
-    checkpoint.pt is there while the run is unfinished, weights.safetensors when it is finished.
+    run.json says what the run is and where it ran, log.jsonl has one line per evaluation; checkpoint.pt
+    and checkpoint.previous.pt are there while the run is unfinished, weights.safetensors when it is
+    finished.
     """
 
     def __init__(self, out: Path, settings: dict):
         self.out, self.settings = out, settings
-        if not (out / INFO).exists():
-            ours = {LOCK, *(path.name for path in checkpoint.leftovers(out))}
-            if out.exists() and (not out.is_dir() or any(path.name not in ours for path in out.iterdir())):
-                raise InputError(f"{out} is not an empty folder and holds no run; choose another --out")
-            return
-        info = read_json(out / INFO)
-        for key, value in settings.items():
-            if info.get(key) != value:
-                raise InputError(f"{out} holds another run: its {key} is {info.get(key)}, asked for {value}; "
-                                 "choose another --out")
+        self.check()
 
     @property
     def finished(self) -> bool:
         return (self.out / WEIGHTS).exists()
 
+    def check(self) -> None:
+        """Raise InputError if the folder holds anything else than this run."""
+        try:
+            # first the names, then run.json: another process may write it in between
+            names = [path.name for path in self.out.iterdir()] if self.out.exists() else []
+            known = (self.out / INFO).exists()
+        except OSError as error:
+            raise InputError(f"{self.out} cannot be used as a folder ({error.strerror}); choose another --out") from error
+        if known:
+            self._compare(read_json(self.out / INFO), str(self.out))
+        elif any(name != LOCK and not name.endswith(".tmp") for name in names):
+            raise InputError(f"{self.out} is not empty and holds no run; choose another --out")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out. The lock goes with the process, however that ends.
 
-        Raises InUseError if another process has it, InputError if the folder cannot be written.
+        Raises InUseError if another process has it, InputError if the folder cannot be written or locked.
         """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -57,61 +63,81 @@ class RunFolder:
             lock.acquire()
         except Timeout as error:
             raise InUseError(f"{self.out} is in use by another process; wait for it or choose another --out") from error
+        except NotImplementedError as error:
+            raise InputError(f"the file system of {self.out} has no locks; choose an --out on another one") from error
         except OSError as error:
-            raise InputError(f"cannot write to {self.out} ({error.strerror}); choose another --out") from error
+            raise InputError(f"cannot write to {self.out} ({error.strerror or error}); choose another --out") from error
         try:
             yield
         finally:
-            if self.finished:
-                (self.out / LOCK).unlink(missing_ok=True)
             lock.release()
+            if self.finished:  # nobody needs the lock any more; a folder that refuses may keep it
+                with suppress(OSError):
+                    (self.out / LOCK).unlink()
 
     def load_checkpoint(self) -> tuple[dict | None, str]:
         """As `checkpoint.load`; raises InputError also if the checkpoint is of another run."""
         state, damage = checkpoint.load(self.out)
-        if state is not None and state["settings"] != self.settings:
-            raise InputError(f"{self.out / checkpoint.NAME} is of another run: {state['settings']}; "
-                             f"asked for {self.settings}; delete it or choose another --out")
+        if state is not None:
+            self._compare(state["settings"], f"the checkpoint in {self.out}")
         return state, damage
 
     def start(self, info: dict, log: list[dict]) -> None:
-        """Write run.json, and log.jsonl up to the checkpoint; clear away what killed saves left."""
-        with self._errors(InputError, "choose another --out"):
-            for path in checkpoint.leftovers(self.out):
+        """Write run.json, and log.jsonl up to the checkpoint; clear away what killed saves left.
+
+        Raises TrainingStopped if a file cannot be written.
+        """
+        with self._errors():
+            checkpoint.settle(self.out)
+            for path in self.out.glob(".*.tmp"):
                 path.unlink()
             write_json(self.out / INFO, {**self.settings, **info})
-            write_atomically(self.out / LOG, "".join(json.dumps(line) + "\n" for line in log).encode())
+            self._write_log(log)
 
     def append(self, line: dict) -> None:
-        """Add one line to log.jsonl."""
+        """Add one line to log.jsonl. Raises TrainingStopped if that fails."""
         with self._errors(), open(self.out / LOG, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def save(self, state: dict) -> None:
-        """Write a checkpoint with the settings in it."""
+        """Write a checkpoint with the settings in it. Raises TrainingStopped if that fails."""
         with self._errors():
             checkpoint.save(self.out, {"settings": self.settings, **state})
 
-    def finish(self, info: dict, model: nn.Module) -> None:
-        """Write run.json and the weights; these come last, since they say that the run is finished."""
-        weights = {key: value.contiguous().cpu() for key, value in model.state_dict().items()}
+    def finish(self, info: dict, log: list[dict], model: nn.Module) -> None:
+        """Write log, run.json and, last, the weights: they say that the run is finished. Delete the checkpoints.
+
+        Raises TrainingStopped if a file cannot be written.
+        """
+        weights = save({key: value.contiguous().cpu() for key, value in model.state_dict().items()})
         with self._errors():
-            write_json(self.out / INFO, {**self.settings, **info})
-            write_atomically(self.out / WEIGHTS, save(weights))
+            self._write_log(log)
+            write_json(self.out / INFO, {**self.settings, **info, "weights_sha256": sha256(weights)})
+            write_atomically(self.out / WEIGHTS, weights)
             checkpoint.remove(self.out)
 
+    def _compare(self, found: dict, where: str) -> None:
+        for key, value in self.settings.items():
+            if found.get(key) != value:
+                raise InputError(f"{where} is of another run: its {key} is {found.get(key)}, asked for {value}; "
+                                 "choose another --out")
+
+    def _write_log(self, log: list[dict]) -> None:
+        write_atomically(self.out / LOG, "".join(json.dumps(line) + "\n" for line in log).encode())
+
     @contextmanager
-    def _errors(self, kind: type = TrainingStopped, advice: str = "the same command continues from the last checkpoint"):
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise kind(f"cannot write to {self.out} ({error.strerror or error}); {advice}") from error
+            raise TrainingStopped(f"cannot write to {self.out} ({error.strerror or error}); what was saved before is "
+                                  "kept: make room, and the same command continues") from error
 
 
 def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
-    """Network with its trained weights, run.json and the log of a finished run.
+    """Network on the CPU in eval mode with its trained weights, run.json and the log of a finished run.
 
-    Raises InputError if the folder does not hold a finished run.
+    Raises InputError if the folder does not hold a finished run, or a damaged one.
     """
     for name in (INFO, LOG, WEIGHTS):
         if not (out / name).is_file():
@@ -119,13 +145,15 @@ def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
     info = read_json(out / INFO)
     try:
         log = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
-        weights = load_file(out / WEIGHTS)
+        content = (out / WEIGHTS).read_bytes()
+        if sha256(content) != info.get("weights_sha256"):
+            raise ValueError(f"{WEIGHTS} has another checksum than run.json says")
         model = models.build(info["model"], num_classes=len(info["data"]["classes"]), **info["overrides"])
-        model.load_state_dict(weights)
-        if not log:
-            raise ValueError("log.jsonl is empty")
-    except (ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{out} is damaged ({str(error).splitlines()[0]}); delete it and train again") from error
+        model.load_state_dict(load(content))
+        if not log or log[-1]["iteration"] != info["recipe"]["iterations"]:
+            raise ValueError(f"{LOG} does not reach the last iteration")
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        raise InputError(f"{out} is damaged ({first_line(error)}); delete it and train again") from error
     return model.eval(), info, log
 
 
@@ -142,11 +170,19 @@ def machine(device: str) -> dict:
 def read_json(path: Path) -> dict:
     """Content of a file of a run. Raises InputError if it is damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); delete the folder and train again") from error
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("not an object")
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); restore it, or delete the folder and train again") from error
+    return content
 
 
 def write_json(path: Path, content: dict) -> None:
     """Write `content` as indented JSON, atomically."""
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def sha256(content: bytes) -> str:
+    """Checksum of the bytes of a file, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()

@@ -12,7 +12,8 @@ WARMUP_ERROR = 0.8  # §4.2: "until the training error is below 80%"
 class Recipe:
     """How a network is trained. The defaults are the paper's for CIFAR-10 (§4.2).
 
-    An iteration is one batch and one step. The learning rate is divided by 10 at each of `drops`.
+    An iteration is one batch and one step. The learning rate is divided by 10 at each of `drops`,
+    iterations counted from 0.
     Weight decay applies to every parameter, BN included. warmup_lr: learning rate until the
     training error is below 80 %; None for no warm-up.
     """

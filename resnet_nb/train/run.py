@@ -1,12 +1,13 @@
 """A run: trained in its folder, stopped and continued without losing work."""
 
 import json
+import math
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from resnet_nb import models
 from resnet_nb.data import Dataset
-from resnet_nb.errors import InputError, Interrupted, TrainingStopped
+from resnet_nb.errors import InputError, Interrupted
 from resnet_nb.train.distributed import World
 from resnet_nb.train.folder import INFO, RunFolder, load_run, machine, read_json
 from resnet_nb.train.recipe import Recipe
@@ -27,73 +28,90 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
         save_seconds: float = 60.0, world: World = World(), progress: bool = False) -> dict | None:
     """Train the network called `name` in the folder `out`; returns its last log line, None if time ran out.
 
-    Writes run.json (model, recipe, seed, precision, processes, data fingerprint, versions, device, wall
-    time), log.jsonl (one line per evaluation), checkpoint.pt (every `save_seconds` while unfinished)
-    and weights.safetensors (when finished). The same call again continues from the checkpoint; on one
-    CPU with the same number of threads the result is that of an uninterrupted run to the last bit. A
+    Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source,
+    versions, device, wall time, where it was continued), log.jsonl (one line per evaluation),
+    checkpoint.pt (every `save_seconds` while unfinished; the one before it is kept) and
+    weights.safetensors (when finished). The same call again continues from the checkpoint; on one CPU
+    with the same number of threads the result is that of an uninterrupted run to the last bit. A
     finished run is left alone. overrides: for `models.build`. deadline: a time of `time.monotonic`;
-    the run stops before it, with a checkpoint. source says where the data came from (default: the
-    name of the data); `python -m resnet_nb evaluate` looks there.
-    Raises InputError if `out` holds any other run, is in use, cannot be written, or has damaged
-    checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be
-    written on the way; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
+    after at least one iteration the run stops before it, with a checkpoint. source says where the data
+    came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. Seeds torch's
+    global generator.
+    Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be
+    written, or has damaged checkpoints only; FloatingPointError if the loss is not finite;
+    TrainingStopped if a file cannot be written on the way or another process ends; Interrupted on
+    Ctrl-C or SIGTERM, after a checkpoint.
     """
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
     settings = {
         "model": name, "overrides": overrides or {}, "recipe": asdict(recipe), "seed": seed,
         "precision": precision, "processes": world.size,
         "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": data.classes,
                  "train": len(data.train_labels), "test": len(data.test_labels)},
     }
-    folder = RunFolder(out, json.loads(json.dumps(settings)))  # tuples become lists, as in the file
+    folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
     if folder.finished:
-        return load_run(out)[2][-1]
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed}")
-    torch.manual_seed(seed)
-    model = models.build(name, num_classes=len(data.classes), **settings["overrides"])
-    with torch.no_grad():
-        model.eval()(data.center(data.test_images[:1]))  # images that are too small are told before anything is written
+        return load_run(folder.out)[2][-1]
     writes = world.rank == 0
-    note = _note if writes else lambda line: None
-    trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world, note=note)
-    with folder.locked() if writes else nullcontext():
-        state, damage = folder.load_checkpoint()
-        if damage:
-            note(damage)
-        info = {"source": source or data.name, **machine(device)}
-        seconds = 0.0
-        if state is not None:
-            trainer.load_state_dict(state["trainer"])
-            torch.set_rng_state(state["rng"])
-            seconds, info = state["seconds"], _continued(read_json(out / INFO), info, trainer.iteration, note)
-        world.wait()  # every process has read the folder
-        if writes:
-            folder.start(info, trainer.log)
-        session = _Session(folder, trainer, seconds, writes)
+    with world.together(), ExitStack() as held:
+        with world.agreed():
+            torch.manual_seed(seed)
+            model = models.build(name, num_classes=len(data.classes), **settings["overrides"])
+            with torch.no_grad():
+                model.eval()(data.center(data.test_images[:1]))  # too small images: told before anything is written
+        trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world,
+                          note=_note if writes else lambda line: None)
+        with world.agreed():
+            if writes:
+                held.enter_context(folder.locked())
+        with world.agreed():
+            folder.check()  # again: another process may have finished it, or begun another run
+            if world.any(folder.finished):
+                return load_run(folder.out)[2][-1]
+            state, damage = folder.load_checkpoint()
+        session = _Session(folder, trainer, writes)
+        session.begin(state, damage, {"source": source or data.name, **machine(device)})
         with tqdm(total=recipe.iterations, initial=trainer.iteration, desc=name, unit=" it",
-                  disable=not (progress and writes)) as bar:
+                  mininterval=0.1 if sys.stderr.isatty() else 10.0, disable=not (progress and writes)) as bar:
             done = session.train(deadline, save_seconds, bar)
-        if done and writes:
-            folder.finish({**info, "wall_seconds": round(session.seconds, 1)}, trainer.model)
     return trainer.log[-1] if done else None
 
 
 class _Session:
-    """The part of a run that this process does: when it saves and when it stops."""
+    """The part of a run that this process does: where it begins, when it saves and when it stops."""
 
-    def __init__(self, folder: RunFolder, trainer: Trainer, seconds: float, writes: bool):
+    def __init__(self, folder: RunFolder, trainer: Trainer, writes: bool):
         self.folder, self.trainer, self.writes = folder, trainer, writes
-        self.before, self.started, self.saved = seconds, time.monotonic(), trainer.iteration
+        self.before, self.saved = 0.0, 0
+        self.started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Training time so far, with that of the sessions before."""
         return self.before + time.monotonic() - self.started
 
+    def begin(self, state: dict | None, damage: str, info: dict) -> None:
+        """Continue from a checkpoint, if there is one, and write the files up to it."""
+        self.info = info
+        if damage:
+            self.trainer.note(damage)
+        if state is not None:
+            self.trainer.load_state_dict(state["trainer"])
+            torch.set_rng_state(state["rng"])
+            self.before, self.saved = state["seconds"], self.trainer.iteration
+            self.info = _continued(read_json(self.folder.out / INFO), info, self.saved, self.trainer.note)
+        if not self.trainer.world.same(self.trainer.iteration):
+            raise InputError(f"the processes read different checkpoints; all of them need the same {self.folder.out}")
+        if self.writes:
+            self.folder.start(self.info, self.trainer.log)
+
     def train(self, deadline: float | None, save_seconds: float, bar: tqdm) -> bool:
         """Train to the end (True), or to the deadline or a signal, with a checkpoint."""
+        self.trainer.prepare()
         last = saved = time.monotonic()
-        slowest = 0.0
+        fastest, slowest = math.inf, 0.0
+        evaluation = len(self.trainer.data.test_labels) / self.trainer.recipe.batch_size  # at most so many iterations
 
         def report(line: dict) -> None:
             if self.writes:
@@ -101,48 +119,45 @@ class _Session:
             bar.set_postfix_str(f"train error {line['train_error']:.1f} %, test error {line['test_error']:.1f} %")
 
         def pause(trainer: Trainer) -> bool:
-            nonlocal last, saved, slowest
+            nonlocal last, saved, fastest, slowest
             bar.update()
             if time.monotonic() - saved >= save_seconds:
                 self.save()
                 saved = time.monotonic()
             now = time.monotonic()
-            slowest, last = max(slowest, now - last), now
-            # the next iteration may be the slowest again, and the last checkpoint takes its time
-            return bool(signals) or (deadline is not None and now + 2 * slowest + 0.5 > deadline)
+            fastest, slowest, last = min(fastest, now - last), max(slowest, now - last), now
+            # the next iteration may be the slowest again, or end with an evaluation; the checkpoint takes its time
+            reserve = max(2 * slowest, slowest + evaluation * fastest) + 0.5
+            return bool(signals) or (deadline is not None and now + reserve > deadline)
 
         with _signals() as signals:
             try:
                 done = self.trainer.train(report, pause)
-                if not done:
+                if done and self.writes:
+                    self.folder.finish({**self.info, "wall_seconds": round(self.seconds, 1)},
+                                       self.trainer.log, self.trainer.model)
+                elif not done:
                     self.save()
             except FloatingPointError as error:
-                raise FloatingPointError(f"{error}; the last good checkpoint in {self.folder.out} is of iteration "
-                                         f"{self.saved:,}") from error
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                if self.trainer.world.size == 1:
-                    raise
-                raise TrainingStopped(f"a process of the job failed ({str(error).splitlines()[0]}); the same command "
-                                      "continues from the last checkpoint") from error
-        if signals and not done:
+                kept = (f"the last good checkpoint in {self.folder.out} is of iteration {self.saved:,}" if self.saved
+                        else "no checkpoint was written before")
+                raise FloatingPointError(f"{error}; {kept}") from error
+        if signals:
             raise Interrupted(signals[0])
         return done
 
     def save(self) -> None:
         """Write a checkpoint if there is anything new, and if it is finite."""
-        if self.saved < self.trainer.iteration:
+        if self.writes and self.saved < self.trainer.iteration:
             self.trainer.check_finite()
-            if self.writes:
-                self.folder.save({"seconds": self.seconds, "rng": torch.get_rng_state(),
-                                  "trainer": self.trainer.state_dict()})
+            self.folder.save({"seconds": self.seconds, "rng": torch.get_rng_state(),
+                              "trainer": self.trainer.state_dict()})
             self.saved = self.trainer.iteration
 
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C instead of dying; a second one acts as ever."""
+    """Collect SIGTERM and Ctrl-C instead of dying; a second Ctrl-C acts as ever."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
@@ -151,7 +166,8 @@ def _signals() -> Iterator[list[int]]:
 
     def catch(number: int, frame) -> None:
         caught.append(number)
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:  # launchers send SIGTERM more than once
+            signal.signal(number, before[number])
 
     for number in before:
         signal.signal(number, catch)
@@ -174,4 +190,4 @@ def _continued(old: dict, now: dict, iteration: int, note) -> dict:
 
 
 def _note(line: str) -> None:
-    print(line, file=sys.stderr)
+    tqdm.write(line, file=sys.stderr)

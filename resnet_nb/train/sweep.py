@@ -1,5 +1,6 @@
 """Named lists of runs: skipped when finished, continued when not, shared by as many processes as are started."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,22 +51,30 @@ def sweep(jobs: list[Job], data: Dataset, out: Path, device: str = "cpu", *, ite
     Finished runs are skipped and unfinished ones continued; a run that another process is busy with
     is left to it, so the same sweep can be started several times on one folder. iterations shortens
     the recipes. deadline: a time of `time.monotonic`, before which the sweep stops. report gets one
-    line per job. Raises as `run`.
+    line per job. Raises as `run`, but FloatingPointError only after the other jobs.
     """
-    finished = True
+    left, failed = 0, 0
     for number, job in enumerate(jobs, 1):
         label = f"[{number}/{len(jobs)}] {job.folder}"
         recipe = recipe_for(job.recipe, job.model)
         recipe = recipe if iterations is None else recipe.shortened(iterations)
         try:
-            last = run(job.model, data, out / job.folder, recipe, job.seed, device, overrides=job.overrides,
+            last = run(job.model, data, Path(out) / job.folder, recipe, job.seed, device, overrides=job.overrides,
                        precision=precision, source=source, deadline=deadline, progress=progress)
         except InUseError:
             report(f"{label}: left to the process that is busy with it")
-            finished = False
+            left += 1
+            continue
+        except FloatingPointError as error:
+            report(f"{label}: failed, {error}")
+            failed += 1
             continue
         if last is None:
             report(f"{label}: stopped by the time limit")
             return False
         report(f"{label}: test error {last['test_error']:.2f} % after {last['iteration']:,} iterations")
-    return finished
+        if deadline is not None and time.monotonic() > deadline and number < len(jobs):
+            return False
+    if failed:
+        raise FloatingPointError(f"the loss was not finite in {failed} of {len(jobs)} runs")
+    return not left

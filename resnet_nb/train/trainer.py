@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_nb.data import Dataset, Stream
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, first_line
 from resnet_nb.train.distributed import World
 from resnet_nb.train.graph import GraphStep
 from resnet_nb.train.meter import Meter
@@ -66,17 +66,20 @@ class Trainer:
     """One training in memory: network, optimizer, meter and log.
 
     Trains `model` in place on the device of `data`. precision: arithmetic of the network, "float32", on
-    CUDA "tf32", or "bf16" (autocast; weights and their updates stay float32). every: iterations
+    CUDA "tf32", or "bf16" (autocast; weights, their updates and the evaluation stay float32). every: iterations
     between two lines of the log; by default a hundredth of the run, but not before twice as many
     images were trained on as an evaluation reads. On CUDA a step is one replayed graph; if that
     cannot be made, `note` gets a line that says so and the same step runs operation by operation.
-    Raises InputError on a bad precision, or a batch size that the data or the processes cannot give.
+    Raises InputError on a bad precision, no iterations, or a batch size that the data or the processes
+    cannot give.
     """
 
     def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int = 0, every: int | None = None,
                  precision: str = "float32", world: World = World(), note: Callable[[str], None] = print):
         self.data, self.recipe, self.precision, self.world, self.note = data, recipe, precision, world, note
         self.device = data.train_images.device
+        if recipe.iterations < 1:
+            raise InputError(f"a recipe needs at least one iteration, got {recipe.iterations}")
         self.stream = Stream(data, recipe.batch_size, seed)
         world.share(torch.empty(recipe.batch_size))  # an unequal share is told before the first step
         with float32_as(precision, self.device):
@@ -84,7 +87,10 @@ class Trainer:
         self.layout = _fast_layout(model, self.device)
         self.model = model.to(self.device, memory_format=self.layout).train()
         # DDP averages the gradients; BN stays with each process, as on the two GPUs of the paper
-        self.net = DistributedDataParallel(self.model) if world.size > 1 else self.model
+        self.net = self.model
+        if world.size > 1:
+            self.net = DistributedDataParallel(self.model)
+            self.net.broadcast_buffers = False  # as an argument it warns in newer versions of torch
         cuda = self.device.type == "cuda"
         # a tensor, so that a replayed graph sees it change; the fused CUDA kernel wants float32
         self.rate = torch.tensor(recipe.lr, dtype=torch.float32 if cuda else torch.float64, device=self.device)
@@ -97,7 +103,12 @@ class Trainer:
         self.every = every or max(recipe.iterations // 100,
                                   math.ceil(2 * len(data.test_labels) / recipe.batch_size))
         self.iteration, self.log = 0, []
-        self._graph: GraphStep | None = None
+        self._recorded: Callable[[Tensor, Tensor], None] | None = None
+
+    def prepare(self) -> None:
+        """Make the step ready: on CUDA record its graph, which takes seconds. `train` does it if this did not."""
+        with float32_as(self.precision, self.device):
+            self._step_function()
 
     def train(self, report: Callable[[dict], None] | None = None,
               pause: Callable[["Trainer"], bool] | None = None) -> bool:
@@ -121,7 +132,10 @@ class Trainer:
         return self.iteration == self.recipe.iterations
 
     def step(self, order: Tensor, codes: Tensor) -> None:
-        """One step of SGD on the images `order` with the augmentations `codes`; nothing leaves the device."""
+        """One step of SGD on the images `order` with the augmentations `codes`, both (B,) int64 (see `Stream`).
+
+        Nothing leaves the device.
+        """
         self.meter.adjust(self.rate)
         images, labels = self.stream.images(order, codes)
         images = images.contiguous(memory_format=self.layout)
@@ -131,7 +145,7 @@ class Trainer:
     def check_finite(self) -> None:
         """Raise FloatingPointError if a loss or a weight is not finite. Waits for the device."""
         bad = self.meter.bad.item()
-        if bad < 0 and not all(torch.isfinite(weight).all() for weight in self.model.parameters()):
+        if bad < 0 and not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
             bad = self.iteration
         if bad >= 0:
             raise FloatingPointError(f"the loss is not finite at iteration {bad} (counted from 0); learning rate "
@@ -145,29 +159,29 @@ class Trainer:
     def load_state_dict(self, state: dict) -> None:
         """Continue from `state` of a trainer of the same settings."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate
+        momenta = state["optimizer"]["state"]
+        for place, weight in enumerate(self.model.parameters()):  # in place: the layout stays this device's
+            if place in momenta:
+                self.optimizer.state[weight]["momentum_buffer"].copy_(momenta[place]["momentum_buffer"])
         self.meter.load_state_dict(state["meter"])
         self.iteration, self.log = state["iteration"], list(state["log"])
-        self._graph = None  # it knows the old momenta
 
     def _step_function(self) -> Callable[[Tensor, Tensor], None]:
         if self.device.type != "cuda":
             return self.step
+        if self._recorded is None:
+            self._recorded = self._record()
+        return self._recorded
+
+    def _record(self) -> Callable[[Tensor, Tensor], None]:
+        """The step as a CUDA graph, or as it is where that cannot be made."""
         if self.world.size > 1:
             self.note("several processes: each step runs operation by operation, not as a replayed CUDA graph")
             return self.step
-        if self._graph is None:
-            self._graph = self._recorded()
-        return self._graph
-
-    def _recorded(self) -> Callable[[Tensor, Tensor], None]:
-        """The step as a CUDA graph, or as it is where that cannot be made."""
         try:
             return GraphStep(self)
         except RuntimeError as error:
-            self.note(f"no CUDA graph ({str(error).splitlines()[0]}): the same step runs operation by operation")
+            self.note(f"no CUDA graph ({first_line(error)}): the same step runs operation by operation")
             return self.step
 
     def _line(self) -> dict:
@@ -176,9 +190,7 @@ class Trainer:
         done = self.log[-1]["iteration"] if self.log else 0
         loss, wrong = (self.meter.sums / (self.iteration - done)).tolist()
         warmup = {} if self.recipe.warmup_lr is None else {"warmup": self.meter.warmup.item()}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            test_error, test_loss = evaluate(
-                self.model, self.data, 2500 if self.device.type == "cuda" else 500, self.world)
+        test_error, test_loss = evaluate(self.model, self.data, 2500 if self.device.type == "cuda" else 500, self.world)
         self.meter.sums.zero_()
         return {"iteration": self.iteration,
                 "lr": self.recipe.learning_rate(self.iteration - 1, *warmup.values()), **warmup, "train_loss": loss,
@@ -209,7 +221,11 @@ def fit(model: nn.Module, data: Dataset, recipe: Recipe, seed: int = 0, every: i
 
 def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor,
                   bf16: bool = False) -> Tensor:
-    """One step of SGD; returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device."""
+    """One step of SGD on images (B, 3, H, W) float32 and labels (B,) int64.
+
+    Returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device.
+    bf16: compute the forward pass with autocast.
+    """
     # left before the update: autocast keeps the bf16 copies of the weights as long as it lasts
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         logits = model(images)
