@@ -161,8 +161,8 @@ def _sweep(args) -> None:
 def _training_settings(args) -> dict:
     device = _device(args.device)
     dataset = data.load(args.data, download=args.download, progress=os.environ.get("RANK", "0") == "0")
-    return {"data": dataset.validation() if args.validation else dataset, "device": device, "precision": args.precision, "source": args.data,
-            "deadline": args.deadline, "progress": True}
+    return {"data": dataset.validation() if args.validation else dataset, "source": args.data, "device": device,
+            "precision": args.precision, "deadline": args.deadline, "progress": True}
 
 
 def _seconds(text: str) -> float:

@@ -50,8 +50,9 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
         "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": data.classes,
                  "train": len(data.train_labels), "test": len(data.test_labels)},
     }
-    folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
-    if folder.finished:
+    with world.agreed():
+        folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
+    if world.any(folder.finished):
         return load_run(folder.out)[2][-1]
     writes = world.rank == 0
     with world.together(), ExitStack() as held:
@@ -67,8 +68,9 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
                 held.enter_context(folder.locked())
         with world.agreed():
             folder.check()  # again: another process may have finished it, or begun another run
-            if world.any(folder.finished):
-                return load_run(folder.out)[2][-1]
+        if world.any(folder.finished):
+            return load_run(folder.out)[2][-1]
+        with world.agreed():
             state, damage = folder.load_checkpoint()
         session = _Session(folder, trainer, writes)
         session.begin(state, damage, {"source": source or data.name, **machine(device)})
