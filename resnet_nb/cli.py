@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from resnet_nb import __version__, anatomy, data, models, runs, train
+from resnet_nb import __version__, anatomy, data, models, train
 from resnet_nb.errors import InputError, Interrupted, TrainingStopped, first_line
 from resnet_nb.train.bench import bench
 from resnet_nb.train.sweep import SWEEPS, sweep
@@ -90,7 +90,6 @@ def _training_options(sub: argparse.ArgumentParser, source: str) -> None:
     sub.add_argument("--time-limit", type=_seconds, metavar="T",
                      help="stop with a checkpoint before this time has passed: 90s, 25m, 2h")
     sub.add_argument("--download", action="store_true", help="fetch CIFAR-10 (170 MB) if it is not there")
-    sub.set_defaults(deadline=None)
     _device_options(sub)
 
 
@@ -105,12 +104,10 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     top = parser()
     try:
-        args = top.parse_args(argv)
+        args = top.parse_args(argv, argparse.Namespace(started=started))
         if args.command is None:
             top.print_help()
             return 0
-        if getattr(args, "time_limit", None) is not None:
-            args.deadline = started + args.time_limit
         args.run(args)
     except InputError as error:
         return _fail(f"error: {error}", 2)
@@ -129,11 +126,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(args) -> None:
-    recipe = train.recipe_for(args.recipe, args.name)
+    recipe = train.recipe_for(args.recipe, args.name, args.iterations)
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2**63 - 1, got {args.seed}")
-    if args.iterations is not None:
-        recipe = recipe.shortened(args.iterations)
     overrides = {} if args.shortcut is None else {"shortcut": args.shortcut}
     with torch.device("meta"):
         models.build(args.name, **overrides)  # a wrong name is told before the data are read
@@ -160,9 +155,10 @@ def _sweep(args) -> None:
 
 def _training_settings(args) -> dict:
     device = _device(args.device)
+    deadline = None if args.time_limit is None else args.started + args.time_limit
     dataset = data.load(args.data, download=args.download, progress=os.environ.get("RANK", "0") == "0")
     return {"data": dataset.validation() if args.validation else dataset, "source": args.data, "device": device,
-            "precision": args.precision, "deadline": args.deadline, "progress": True}
+            "precision": args.precision, "deadline": deadline, "progress": True}
 
 
 def _seconds(text: str) -> float:
@@ -188,7 +184,7 @@ def _evaluate(args) -> None:
         raise InputError(f"{dataset.name} has the classes {', '.join(dataset.classes)}; the run has {', '.join(classes)}")
     if dataset.fingerprint != info["data"]["fingerprint"]:
         print(f"note: the run was trained on other data ({info['data']['name']})", file=sys.stderr)
-    with train.float32_as("float32", torch.device(device)):
+    with train.float32_as("float32"):
         error, loss = train.evaluate(model.to(device), dataset.to(device))
     print(f"{info['model']} on {dataset.name}: test error {error:.2f} %, loss {loss:.4f}")
 
@@ -200,6 +196,8 @@ def _bench(args) -> None:
 
 
 def _record(args) -> None:
+    from resnet_nb import runs  # here, so that the other commands do not pay for pandas
+
     print(f"recorded in {runs.record(args.run_folder)}")
 
 

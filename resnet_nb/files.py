@@ -1,6 +1,7 @@
 """Writing files so that a crash leaves the old file or the new one, never half of it."""
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
@@ -28,3 +29,8 @@ def sync_folder(folder: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def sha256(content: bytes | memoryview) -> str:
+    """Checksum of `content`, 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

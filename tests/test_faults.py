@@ -76,17 +76,28 @@ class Stop(Exception):
     pass
 
 
+def raise_stop(*args):
+    raise Stop
+
+
+def meddle(patch, iteration, before=None, after=None):
+    """Call `before` or `after` with the trainer, around the step of one iteration."""
+    ordinary = Trainer.step
+
+    def step(self, *batch):
+        if before and self.iteration == iteration:
+            before(self)
+        ordinary(self, *batch)
+        if after and self.iteration == iteration:
+            after(self)
+
+    patch.setattr(Trainer, "step", step)
+
+
 def stop_at(out, data, iteration, **changes):
     """Leave an unfinished run with checkpoints at `iteration` and the one before it."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        ordinary = Trainer.step
-
-        def step(self, *batch):
-            if self.iteration == iteration:
-                raise Stop
-            ordinary(self, *batch)
-
-        patch.setattr(Trainer, "step", step)
+        meddle(patch, iteration, before=raise_stop)
         train(out, data, **changes)
 
 
@@ -232,10 +243,6 @@ def test_death_between_the_weights_and_the_end(whole, data, tmp_path, monkeypatc
     assert result(tmp_path) == whole
 
 
-def raise_stop(*args):
-    raise Stop
-
-
 def test_a_run_that_another_process_finishes_meanwhile_is_left_alone(whole, data, tmp_path, monkeypatch):
     ordinary = RunFolder.locked
 
@@ -269,15 +276,8 @@ def test_a_signal_stops_at_the_next_iteration_with_a_checkpoint(tmp_path, number
 
 
 def test_after_a_signal_the_run_continues_to_the_same_bits(data, whole, tmp_path, monkeypatch):
-    ordinary = Trainer.step
-
-    def step(self, *batch):
-        ordinary(self, *batch)
-        if self.iteration == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(Trainer, "step", step)
+        meddle(patch, 6, after=lambda _: os.kill(os.getpid(), signal.SIGTERM))
         train(tmp_path, data, save_seconds=99)
     assert caught.value.signal == signal.SIGTERM
     assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 7  # the iteration was finished
@@ -288,14 +288,7 @@ def test_after_a_signal_the_run_continues_to_the_same_bits(data, whole, tmp_path
 
 def test_a_signal_in_the_last_iteration_is_not_lost(data, whole, tmp_path, monkeypatch):
     """A sweep would otherwise go on with the next run."""
-    ordinary = Trainer.step
-
-    def step(self, *batch):
-        ordinary(self, *batch)
-        if self.iteration == 11:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(Trainer, "step", step)
+    meddle(monkeypatch, 11, after=lambda _: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted):
         train(tmp_path, data)
     assert result(tmp_path) == whole
@@ -475,14 +468,8 @@ def test_a_full_disk_at_other_files(data, whole, tmp_path, monkeypatch, file):
 
 
 def test_a_folder_that_vanishes_stops_the_run(data, tmp_path, monkeypatch):
-    out, ordinary = tmp_path / "run", Trainer.step
-
-    def step(self, *batch):
-        if self.iteration == 3:
-            shutil.rmtree(out)
-        ordinary(self, *batch)
-
-    monkeypatch.setattr(Trainer, "step", step)
+    out = tmp_path / "run"
+    meddle(monkeypatch, 3, before=lambda _: shutil.rmtree(out))
     with pytest.raises(TrainingStopped, match="cannot write"):
         train(out, data)
 
@@ -511,16 +498,13 @@ def test_a_read_only_folder_is_refused():
 # ---- numbers that break
 
 
+def set_weight(trainer, value):
+    with torch.no_grad():
+        trainer.model.fc.weight[0, 0] = value
+
+
 def test_a_loss_that_is_not_finite_names_iteration_and_last_good_checkpoint(data, tmp_path, monkeypatch):
-    ordinary = Trainer.step
-
-    def step(self, *batch):
-        if self.iteration == 5:
-            with torch.no_grad():
-                self.model.fc.weight[0, 0] = math.nan
-        ordinary(self, *batch)
-
-    monkeypatch.setattr(Trainer, "step", step)
+    meddle(monkeypatch, 5, before=lambda trainer: set_weight(trainer, math.nan))
     with pytest.raises(FloatingPointError) as caught:
         train(tmp_path, data)
     message = str(caught.value)
@@ -531,15 +515,7 @@ def test_a_loss_that_is_not_finite_names_iteration_and_last_good_checkpoint(data
 
 
 def test_weights_that_are_not_finite_are_not_saved(data, tmp_path, monkeypatch):
-    ordinary = Trainer.step
-
-    def step(self, *batch):
-        ordinary(self, *batch)  # the loss of this batch was fine
-        if self.iteration == 5:
-            with torch.no_grad():
-                self.model.fc.weight[0, 0] = math.inf
-
-    monkeypatch.setattr(Trainer, "step", step)
+    meddle(monkeypatch, 5, after=lambda trainer: set_weight(trainer, math.inf))  # the loss of this batch was fine
     with pytest.raises(FloatingPointError, match="last good checkpoint .* of iteration 5"):
         train(tmp_path, data)
     assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 5

@@ -13,7 +13,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
 from resnet_nb.errors import InputError
-from resnet_nb.files import write_atomically
+from resnet_nb.files import sha256, write_atomically
 
 CACHE = ".resnet_nb_cache.safetensors"
 
@@ -89,10 +89,6 @@ def _key(root: Path, files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _sum(images: np.ndarray) -> str:
-    return hashlib.sha256(images.data).hexdigest()
-
-
 def _read_cache(path: Path, key: str) -> np.ndarray | None:
     if not path.exists():
         return None
@@ -100,7 +96,7 @@ def _read_cache(path: Path, key: str) -> np.ndarray | None:
         with safe_open(path, "numpy") as cache:
             if (cache.metadata() or {}).get("key") == key:
                 images = cache.get_tensor("images")
-                if _sum(images) != cache.metadata().get("sum"):
+                if sha256(images.data) != cache.metadata().get("sum"):
                     raise OSError("wrong check sum")
                 return images
     except (SafetensorError, OSError) as error:
@@ -110,6 +106,6 @@ def _read_cache(path: Path, key: str) -> np.ndarray | None:
 
 def _write_cache(path: Path, key: str, images: np.ndarray) -> None:
     try:
-        write_atomically(path, save({"images": images}, metadata={"key": key, "sum": _sum(images)}))
+        write_atomically(path, save({"images": images}, metadata={"key": key, "sum": sha256(images.data)}))
     except OSError as error:
         print(f"cannot cache the decoded images in {path} ({error}); they are decoded each time", file=sys.stderr)

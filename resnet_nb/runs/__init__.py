@@ -5,7 +5,6 @@ networks as the paper has them, weights.safetensors. A schedule names data, iter
 for example cifar10-jpeg-8000x32.
 """
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +14,8 @@ from torch import Tensor, nn
 
 from resnet_nb import models, paper
 from resnet_nb.errors import InputError
-from resnet_nb.files import write_atomically
-from resnet_nb.train import load_run
-from resnet_nb.train.folder import sha256
+from resnet_nb.files import sha256, write_atomically
+from resnet_nb.train.folder import json_bytes, load_run, log_bytes, read_json, read_log, run_name
 
 RECORDED = Path(__file__).parent
 LARGEST = 4_000_000  # parameters; the weights of larger networks would not fit into a small package
@@ -31,17 +29,17 @@ def index() -> pd.DataFrame:
     """
     rows = []
     for path in sorted(RECORDED.glob("*/*/run.json")):
-        info, last = json.loads(path.read_text(encoding="utf-8")), _lines(path.parent)[-1]
+        info, last = read_json(path), read_log(path.parent / "log.jsonl")[-1]
         recipe = info["recipe"]
         rows.append({
             "schedule": path.parent.parent.name, "model": info["model"],
             "shortcut": info["overrides"].get("shortcut", ""), "seed": info["seed"], "data": info["data"]["name"],
             "iterations": recipe["iterations"], "batch_size": recipe["batch_size"], "precision": info["precision"],
-            "processes": info["processes"], "device": info["device"], "hours": info["wall_seconds"] / 3600, "train_error": last["train_error"],
-            "test_error": last["test_error"], "weights": "weights_sha256" in info, "folder": path.parent,
+            "processes": info["processes"], "device": info["device"], "hours": info["wall_seconds"] / 3600,
+            "train_error": last["train_error"], "test_error": last["test_error"], "weights": "weights_sha256" in info, "folder": path.parent,
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=[*KEYS, "data", "iterations", "batch_size", "precision", "processes", "device", "hours",
-                                       "train_error", "test_error", "weights", "folder"])
+    return pd.DataFrame(rows, columns=[*KEYS, "data", "iterations", "batch_size", "precision", "processes", "device",
+                                       "hours", "train_error", "test_error", "weights", "folder"])
 
 
 def logs(schedule: str | None = None) -> pd.DataFrame:
@@ -49,7 +47,7 @@ def logs(schedule: str | None = None) -> pd.DataFrame:
 
     Raises InputError if nothing is recorded under that schedule.
     """
-    parts = [pd.DataFrame(_lines(row["folder"])).assign(**{key: row[key] for key in KEYS})
+    parts = [pd.DataFrame(read_log(row["folder"] / "log.jsonl")).assign(**{key: row[key] for key in KEYS})
              for row in index().to_dict("records") if schedule in (None, row["schedule"])]
     if not parts:
         raise InputError(f"no recorded runs of schedule {schedule!r}; there are: {', '.join(schedules())}")
@@ -88,7 +86,7 @@ def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
     fitting = have[(have["model"] == name) & (have["seed"] == seed) & (have["shortcut"] == "")]
     for choice in [schedule] if schedule else schedules():
         for folder in fitting.loc[fitting["schedule"] == choice, "folder"]:
-            info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            info = read_json(folder / "run.json")
             model = models.build(name, num_classes=len(info["data"]["classes"]))
             model.load_state_dict(_weights(folder, info["weights_sha256"]))
             return model.eval()
@@ -108,14 +106,14 @@ def record(out: Path) -> Path:
     if other := info["overrides"].keys() - {"shortcut"}:
         raise InputError(f"only networks of the paper are recorded; {out} overrides {', '.join(sorted(other))}")
     del info["weights_sha256"]  # of the float32 weights
-    recipe, options = info["recipe"], [f"{key}-{value}" for key, value in info["overrides"].items()]
+    recipe = info["recipe"]
     schedule = f"{info['data']['name']}-{recipe['iterations']}x{recipe['batch_size']}"
-    folder = RECORDED / schedule / "-".join([info["model"], *options, f"s{info['seed']}"])
-    files = {"log.jsonl": "".join(json.dumps(line) + "\n" for line in log).encode()}
-    if info["seed"] == 0 and not options and sum(weight.numel() for weight in model.parameters()) <= LARGEST:
+    folder = RECORDED / schedule / run_name(info["model"], info["overrides"], info["seed"])
+    files = {"log.jsonl": log_bytes(log)}
+    if info["seed"] == 0 and not info["overrides"] and sum(weight.numel() for weight in model.parameters()) <= LARGEST:
         files["weights.safetensors"] = save({key: _shorter(value) for key, value in model.state_dict().items()})
         info["weights_sha256"] = sha256(files["weights.safetensors"])
-    files["run.json"] = (json.dumps(info, indent=2) + "\n").encode()
+    files["run.json"] = json_bytes(info)
     for name, content in files.items():
         if (folder / name).exists() and (folder / name).read_bytes() != content:
             raise InputError(f"another run is recorded in {folder}; delete that folder first to replace it")
@@ -137,7 +135,3 @@ def _weights(folder: Path, expected: str) -> dict[str, Tensor]:
     if sha256(content) != expected:
         raise InputError(f"{folder / 'weights.safetensors'} is damaged (wrong checksum); install the package again")
     return parse(content)  # load_state_dict turns them into float32
-
-
-def _lines(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]

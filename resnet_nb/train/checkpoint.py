@@ -1,6 +1,5 @@
 """Checkpoints that are whole or reported: written beside, checksummed, renamed; the one before is kept."""
 
-import hashlib
 import io
 import pickle
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import torch
 
 from resnet_nb.errors import InputError, first_line
-from resnet_nb.files import sync_folder, write_atomically
+from resnet_nb.files import sha256, sync_folder, write_atomically
 
 NEW, NAME, PREVIOUS = "checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt"
 DIGEST = 64  # hexadecimal digits of the sha256 that ends the file; torch.load does not mind them
@@ -22,7 +21,7 @@ def save(folder: Path, state: dict) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    write_atomically(folder / NEW, content + hashlib.sha256(content).hexdigest().encode())
+    write_atomically(folder / NEW, content + sha256(content).encode())
     settle(folder)
 
 
@@ -65,7 +64,7 @@ def _read(path: Path) -> dict:
     """Raises ValueError or OSError unless the file is whole and holds nothing but tensors and plain values."""
     raw = path.read_bytes()
     content, digest = raw[:-DIGEST], raw[-DIGEST:]
-    if hashlib.sha256(content).hexdigest().encode() != digest:
+    if sha256(content).encode() != digest:
         raise ValueError(f"wrong checksum, {len(raw):,} bytes")
     try:
         return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -1,6 +1,5 @@
 """The folder of a run: its files, its lock, and what is refused."""
 
-import hashlib
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ from torch import nn
 
 from resnet_nb import __version__, models
 from resnet_nb.errors import InputError, InUseError, TrainingStopped, first_line
-from resnet_nb.files import write_atomically
+from resnet_nb.files import sha256, write_atomically
 from resnet_nb.train import checkpoint
 
 LOCK, INFO, LOG, WEIGHTS = ".lock", "run.json", "log.jsonl", "weights.safetensors"
@@ -91,13 +90,13 @@ class RunFolder:
             checkpoint.settle(self.out)
             for path in self.out.glob(".*.tmp"):
                 path.unlink()
-            write_json(self.out / INFO, {**self.settings, **info})
-            self._write_log(log)
+            write_atomically(self.out / INFO, json_bytes({**self.settings, **info}))
+            write_atomically(self.out / LOG, log_bytes(log))
 
     def append(self, line: dict) -> None:
         """Add one line to log.jsonl. Raises TrainingStopped if that fails."""
-        with self._errors(), open(self.out / LOG, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with self._errors(), open(self.out / LOG, "ab") as file:
+            file.write(log_bytes([line]))
 
     def save(self, state: dict) -> None:
         """Write a checkpoint with the settings in it. Raises TrainingStopped if that fails."""
@@ -111,8 +110,8 @@ class RunFolder:
         """
         weights = save({key: value.contiguous().cpu() for key, value in model.state_dict().items()})
         with self._errors():
-            self._write_log(log)
-            write_json(self.out / INFO, {**self.settings, **info, "weights_sha256": sha256(weights)})
+            write_atomically(self.out / LOG, log_bytes(log))
+            write_atomically(self.out / INFO, json_bytes({**self.settings, **info, "weights_sha256": sha256(weights)}))
             write_atomically(self.out / WEIGHTS, weights)
             checkpoint.remove(self.out)
 
@@ -121,9 +120,6 @@ class RunFolder:
             if found.get(key) != value:
                 raise InputError(f"{where} is of another run: its {key} is {found.get(key)}, asked for {value}; "
                                  "choose another --out")
-
-    def _write_log(self, log: list[dict]) -> None:
-        write_atomically(self.out / LOG, "".join(json.dumps(line) + "\n" for line in log).encode())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -144,7 +140,7 @@ def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
             raise InputError(f"{out} is not a finished run: {name} is missing")
     info = read_json(out / INFO)
     try:
-        log = [json.loads(line) for line in (out / LOG).read_text(encoding="utf-8").splitlines()]
+        log = read_log(out / LOG)
         content = (out / WEIGHTS).read_bytes()
         if sha256(content) != info.get("weights_sha256"):
             raise ValueError(f"{WEIGHTS} has another checksum than run.json says")
@@ -178,11 +174,21 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write `content` as indented JSON, atomically."""
-    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+def read_log(path: Path) -> list[dict]:
+    """The lines of a log.jsonl. Raises ValueError or OSError if it is damaged."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def sha256(content: bytes) -> str:
-    """Checksum of the bytes of a file, in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
+def json_bytes(content: dict) -> bytes:
+    """`content` as the bytes of a run.json."""
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+def log_bytes(log: list[dict]) -> bytes:
+    """`log` as the bytes of a log.jsonl."""
+    return "".join(json.dumps(line) + "\n" for line in log).encode()
+
+
+def run_name(model: str, overrides: dict, seed: int) -> str:
+    """Name of the folder of one of several runs, for example cifar-resnet20-shortcut-B-s0."""
+    return "-".join([model, *(f"{key}-{value}" for key, value in overrides.items()), f"s{seed}"])

@@ -52,14 +52,16 @@ RECIPES = {
 }
 
 
-def recipe_for(kind: str, model: str) -> Recipe:
-    """The recipe called `kind` for the network called `model`.
+def recipe_for(kind: str, model: str, iterations: int | None = None) -> Recipe:
+    """The recipe called `kind` for the network called `model`, shortened if `iterations` are given.
 
     "cifar" warms CIFAR nets of 110 layers and more up with 0.01 (§4.2; the paper says it of
-    ResNet-110 only, 1202 layers are our reading). Raises InputError for an unknown kind.
+    ResNet-110 only, 1202 layers are our reading). Raises InputError for an unknown kind or a bad
+    number of iterations.
     """
     if kind not in RECIPES:
         raise InputError(f"unknown recipe {kind!r}; allowed: {', '.join(RECIPES)}")
     depth = model.removeprefix("cifar-resnet").removeprefix("cifar-plain")
     deep = kind == "cifar" and depth.isdigit() and int(depth) >= 110
-    return replace(RECIPES[kind], warmup_lr=0.01) if deep else RECIPES[kind]
+    recipe = replace(RECIPES[kind], warmup_lr=0.01) if deep else RECIPES[kind]
+    return recipe if iterations is None else recipe.shortened(iterations)

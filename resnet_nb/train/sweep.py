@@ -7,6 +7,7 @@ from pathlib import Path
 
 from resnet_nb.data import Dataset
 from resnet_nb.errors import InUseError
+from resnet_nb.train.folder import run_name
 from resnet_nb.train.recipe import recipe_for
 from resnet_nb.train.run import run
 
@@ -22,8 +23,8 @@ class Job:
 
     @property
     def folder(self) -> str:
-        """Name of its folder, for example cifar-resnet20-shortcut-B-s0."""
-        return "-".join([self.model, *(f"{key}-{value}" for key, value in self.overrides.items()), f"s{self.seed}"])
+        """Name of its folder."""
+        return run_name(self.model, self.overrides, self.seed)
 
 
 def _pairs(*depths: int) -> list[str]:
@@ -56,8 +57,7 @@ def sweep(jobs: list[Job], data: Dataset, out: Path, device: str = "cpu", *, ite
     left, failed = 0, 0
     for number, job in enumerate(jobs, 1):
         label = f"[{number}/{len(jobs)}] {job.folder}"
-        recipe = recipe_for(job.recipe, job.model)
-        recipe = recipe if iterations is None else recipe.shortened(iterations)
+        recipe = recipe_for(job.recipe, job.model, iterations)
         try:
             last = run(job.model, data, Path(out) / job.folder, recipe, job.seed, device, overrides=job.overrides,
                        precision=precision, source=source, deadline=deadline, progress=progress)

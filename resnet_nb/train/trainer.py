@@ -19,17 +19,18 @@ from resnet_nb.train.recipe import Recipe
 PRECISIONS = ("float32", "tf32", "bf16")
 
 
-@contextmanager
-def float32_as(precision: str, device: torch.device) -> Iterator[None]:
-    """Multiply float32 numbers on CUDA with TF32's 10-bit mantissa if precision is "tf32", else in full.
-
-    Raises InputError if the device cannot compute in `precision`.
-    """
+def require_precision(precision: str, device: torch.device) -> None:
+    """Raise InputError unless `device` can compute in `precision`."""
     if precision not in PRECISIONS or (precision == "tf32" and device.type != "cuda"):
         raise InputError(f"precision must be float32, bf16 or, on CUDA, tf32; got {precision!r} on {device.type}")
     if precision == "bf16" and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
         # measured on AVX2: ten times slower than float32
         raise InputError("this CPU has no bf16 convolutions (they need AVX-512); use float32")
+
+
+@contextmanager
+def float32_as(precision: str) -> Iterator[None]:
+    """Multiply float32 numbers on CUDA with TF32's 10-bit mantissa if precision is "tf32", else in full."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:
@@ -82,8 +83,7 @@ class Trainer:
             raise InputError(f"a recipe needs at least one iteration, got {recipe.iterations}")
         self.stream = Stream(data, recipe.batch_size, seed)
         world.share(torch.empty(recipe.batch_size))  # an unequal share is told before the first step
-        with float32_as(precision, self.device):
-            pass  # and so is a bad precision
+        require_precision(precision, self.device)
         self.layout = _fast_layout(model, self.device)
         self.model = model.to(self.device, memory_format=self.layout).train()
         # DDP averages the gradients; BN stays with each process, as on the two GPUs of the paper
@@ -107,7 +107,7 @@ class Trainer:
 
     def prepare(self) -> None:
         """Make the step ready: on CUDA record its graph, which takes seconds. `train` does it if this did not."""
-        with float32_as(self.precision, self.device):
+        with float32_as(self.precision):
             self._step_function()
 
     def train(self, report: Callable[[dict], None] | None = None,
@@ -117,7 +117,7 @@ class Trainer:
         pause is called after each iteration; when it returns True on any process, all stop there.
         Raises FloatingPointError at the next line after the loss was not finite.
         """
-        with float32_as(self.precision, self.device):
+        with float32_as(self.precision):
             compute = self._step_function()
             while self.iteration < self.recipe.iterations:
                 self.rate.fill_(self.recipe.learning_rate(self.iteration))
