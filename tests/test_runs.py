@@ -135,11 +135,22 @@ def test_damaged_or_missing_weights_are_reported(recorded):
 
 
 def test_the_paper_number_stands_beside_the_nets_of_table_6(recorded, monkeypatch):
-    index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"])
+    index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"], data="cifar10-jpeg")
     monkeypatch.setattr(runs, "index", lambda: index)
     found = runs.summary().set_index(["model", "shortcut"])["paper"]
     assert found["cifar-resnet20", ""] == 8.75 and found["cifar-resnet110", ""] == 6.61
     assert pd.isna(found["cifar-resnet20", "B"])
+    monkeypatch.setattr(runs, "index", lambda: index.assign(data="shapes10"))
+    assert runs.summary()["paper"].isna().all()
+
+
+def test_a_log_is_that_of_its_run(recorded, finished):
+    plain, option_b = runs.log("cifar-resnet8"), runs.log("cifar-resnet8", shortcut="B")
+    assert plain == load_run(finished / "s0")[2] and option_b != plain
+    assert runs.log("cifar-resnet8", 1) == load_run(finished / "s1")[2]
+    for request in ({"seed": 2}, {"shortcut": "C"}, {"schedule": "x"}):
+        with pytest.raises(InputError, match=r"there are: .*cifar-resnet8 B \(seed 0, shapes10-6x16\)"):
+            runs.log("cifar-resnet8", **request)
 
 
 # ---- what ships
@@ -180,7 +191,8 @@ def test_the_readme_quotes_the_recorded_runs():
     readme = (runs.RECORDED.parent.parent / "README.md").read_text()
     for row in runs.summary().to_dict("records"):
         error = f"{row['mean']:.2f}" + (f" ± {row['std']:.2f}" if row["seeds"] > 1 else "")
-        [line] = [line for line in readme.splitlines() if line.startswith(f"| {row['model']} | {row['schedule']} |")]
+        name = f"{row['model']} {row['shortcut']}".strip()
+        [line] = [line for line in readme.splitlines() if line.startswith(f"| {name} | {row['schedule']} |")]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[2:5] == [str(row["seeds"]), f"{row['train_error']:.2f}", error], line
         printed = "" if pd.isna(row["paper"]) else f"{row['paper']:.2f}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from resnet_nb.plot.diagrams import draw_block, draw_networks
 
-__all__ = ["Figure", "bars", "blocks", "curves", "images", "networks", "style"]
+__all__ = ["Figure", "bars", "blocks", "curves", "grids", "images", "lines", "networks", "style", "train_test"]
 
 COLORS = sns.color_palette("colorblind")
 DASHES = ("-", "--", "-.", ":")
@@ -49,21 +49,72 @@ def style() -> None:
 
 
 def curves(logs: dict[str, list[dict]], what: dict[str, str], alt: str, ylabel: str = "error (%)") -> Figure:
-    """Values over iterations: one panel per column of the logs, one line per run.
+    """Values over iterations: one panel per column of the logs, one line per run (Fig. 1).
 
     logs: name -> log lines as `train.fit` returns them. what: column of the log -> panel title.
     The last value of every line is added to `alt`.
     """
-    figure, axes = plt.subplots(1, len(what), figsize=(4.6 * len(what), 3.6), sharey=True, squeeze=False)
-    for axis, (column, title) in zip(axes[0], what.items()):
+    figure, axes = _panels(len(what))
+    for axis, (column, title) in zip(axes, what.items()):
         for i, (name, log) in enumerate(logs.items()):
-            axis.plot([line["iteration"] for line in log], [line[column] for line in log], label=name,
-                      color=COLORS[i], linestyle=DASHES[i % len(DASHES)], marker="os^D"[i % 4], markersize=5)
+            axis.plot(_column(log, "iteration"), _column(log, column), label=name, **_look(i, len(log)))
         axis.set(title=title, xlabel="iteration")
-    axes[0][0].set(ylabel=ylabel, ylim=(0, None))
-    axes[0][0].legend()
+    axes[0].set(ylabel=ylabel, ylim=(0, None))
+    axes[0].legend()
     last = [f"{name} {log[-1][column]:.1f}" for column in what for name, log in logs.items()]
     return Figure(figure, f"{alt} Last values, {' then '.join(what.values())}: {', '.join(last)}.")
+
+
+def train_test(panels: dict[str, dict[str, list[dict]]], alt: str) -> Figure:
+    """Training error (dashed) and test error (bold) over iterations, as in Fig. 6: panel title -> name -> log.
+
+    The last errors of every run are added to `alt`.
+    """
+    figure, axes = _panels(len(panels))
+    for axis, (title, logs) in zip(axes, panels.items()):
+        for i, (name, log) in enumerate(logs.items()):
+            look = _look(i, len(log)) | {"linestyle": "-"}
+            axis.plot(_column(log, "iteration"), _column(log, "test_error"), label=name, **look)
+            look |= {"linestyle": "--", "linewidth": 1, "marker": ""}
+            axis.plot(_column(log, "iteration"), _column(log, "train_error"), **look)
+        axis.set(title=title, xlabel="iteration")
+        axis.legend()
+    axes[0].set(ylabel="error (%): dashed training, bold test", ylim=(0, None))
+    last = [f"{name} {log[-1]['train_error']:.1f} and {log[-1]['test_error']:.1f}"
+            for logs in panels.values() for name, log in logs.items()]
+    return Figure(figure, f"{alt} Last training and test errors: {', '.join(last)}.")
+
+
+def lines(series: dict[str, dict[float, float] | list[float]], xlabel: str, ylabel: str, alt: str,
+          log: bool = False, top: float | None = None) -> Figure:
+    """Lines in one panel: name -> values at 1, 2, 3, ..., or name -> {x: y}.
+
+    log: logarithmic y axis. top: cut the y axis there; say so in the caption.
+    """
+    figure, axis = plt.subplots(figsize=(7, 3.6))
+    for i, (name, values) in enumerate(series.items()):
+        points = values if isinstance(values, dict) else dict(enumerate(values, 1))
+        axis.plot(points.keys(), points.values(), label=name, **_look(i, len(points)))
+    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    axis.set_ylim(top=top)
+    if len(series) > 1:
+        axis.legend()
+    return Figure(figure, alt)
+
+
+def _panels(count: int) -> tuple[MatplotlibFigure, list]:
+    figure, axes = plt.subplots(1, count, figsize=(4.6 * count, 3.6), sharey=True, squeeze=False)
+    return figure, list(axes[0])
+
+
+def _look(i: int, points: int) -> dict:
+    """Colour, dashes and marker of the i-th line; a long line carries about eight markers."""
+    return {"color": COLORS[i], "linestyle": DASHES[i % len(DASHES)], "marker": "os^Dv"[i % 5], "markersize": 5,
+            "markevery": max(1, points // 8)}
+
+
+def _column(log: list[dict], name: str) -> list:
+    return [line[name] for line in log]
 
 
 def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int = 1) -> Figure:
@@ -82,7 +133,7 @@ def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int
     axis.margins(x=0.12)
     axis.grid(axis="y", visible=False)
     if len(series) > 1:
-        axis.legend()
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(series), frameon=False)
     parts = [f"{label} " + ", ".join(f"{name} {row[name]:,.{digits}f}" for name in series)
              for label, row in values.items()]
     return Figure(figure, f"{alt} Values: {'; '.join(parts)}.")
@@ -91,7 +142,8 @@ def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int
 def images(rows: dict[str, Tensor], alt: str) -> Figure:
     """One row of images per label: `rows` is label -> uint8 tensor (N, 3, H, W)."""
     columns = max(len(row) for row in rows.values())
-    figure, axes = plt.subplots(len(rows), columns, figsize=(0.62 * columns, 0.62 * len(rows)), squeeze=False)
+    inches = min(0.9, 7.5 / columns)
+    figure, axes = plt.subplots(len(rows), columns, figsize=(inches * columns, inches * len(rows)), squeeze=False)
     for (label, row), line in zip(rows.items(), axes):
         line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=10)
         for axis in line:
@@ -99,6 +151,17 @@ def images(rows: dict[str, Tensor], alt: str) -> Figure:
         for axis, image in zip(line, row):
             axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
     figure.subplots_adjust(wspace=0.06, hspace=0.06)
+    return Figure(figure, alt)
+
+
+def grids(maps: dict[str, Tensor], alt: str, digits: int = 1) -> Figure:
+    """Small matrices side by side, every number written into its cell: title -> (H, W)."""
+    figure, axes = plt.subplots(1, len(maps), figsize=(2.6 * len(maps), 2.7), squeeze=False)
+    top = max(float(values.abs().max()) for values in maps.values())
+    for axis, (title, values) in zip(axes[0], maps.items()):
+        sns.heatmap(values.detach().numpy(), ax=axis, annot=True, fmt=f".{digits}f", cmap="vlag", vmin=-top, vmax=top,
+                    cbar=False, square=True, linewidths=1, xticklabels=False, yticklabels=False, annot_kws={"size": 9})
+        axis.set_title(title, fontsize=11)
     return Figure(figure, alt)
 
 

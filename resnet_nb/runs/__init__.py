@@ -64,15 +64,25 @@ def schedules() -> list[str]:
 def summary() -> pd.DataFrame:
     """Test error in percent per schedule and network: mean and std over the seeds, and what Table 6 prints.
 
-    std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: compare only
-    runs whose data are `cifar10`. For ResNet-110 it prints a mean of 5 runs, which is taken.
+    std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: its numbers stand
+    beside runs on a copy of it, too, but only those whose data are `cifar10` compare. For ResNet-110 it prints a mean of 5 runs, which is taken.
     """
     rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
     printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
     groups = index().groupby(["schedule", "data", "model", "shortcut", "precision", "processes"], sort=False)
     found = groups.agg(seeds=("seed", "count"), train_error=("train_error", "mean"),
                        mean=("test_error", "mean"), std=("test_error", "std"), hours=("hours", "mean")).reset_index()
-    return found.assign(paper=found["model"].where(found["shortcut"] == "").map(printed))
+    comparable = (found["shortcut"] == "") & found["data"].str.startswith("cifar10")
+    return found.assign(paper=found["model"].where(comparable).map(printed))
+
+
+def log(name: str, seed: int = 0, schedule: str | None = None, shortcut: str = "") -> list[dict]:
+    """Log of one recorded run, as `train.fit` returns it.
+
+    schedule: by default the one that trained on most images. shortcut: "B" or "C" for a run that
+    overrides the network's own option. Raises InputError if there is no such run.
+    """
+    return read_log(_folder(index(), name, seed, schedule, shortcut) / "log.jsonl")
 
 
 def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
@@ -82,16 +92,22 @@ def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
     biases in 32. Raises InputError if there is no such run with weights, or if its file is damaged.
     """
     found = index()
-    have = found[found["weights"]]
-    fitting = have[(have["model"] == name) & (have["seed"] == seed) & (have["shortcut"] == "")]
+    folder = _folder(found[found["weights"]], name, seed, schedule, "")
+    info = read_json(folder / "run.json")
+    model = models.build(name, num_classes=len(info["data"]["classes"]))
+    model.load_state_dict(_weights(folder, info["weights_sha256"]))
+    return model.eval()
+
+
+def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, shortcut: str) -> Path:
+    fitting = found[(found["model"] == name) & (found["seed"] == seed) & (found["shortcut"] == shortcut)]
     for choice in [schedule] if schedule else schedules():
         for folder in fitting.loc[fitting["schedule"] == choice, "folder"]:
-            info = read_json(folder / "run.json")
-            model = models.build(name, num_classes=len(info["data"]["classes"]))
-            model.load_state_dict(_weights(folder, info["weights_sha256"]))
-            return model.eval()
-    names = ", ".join(f"{row.model} (seed {row.seed}, {row.schedule})" for row in have.itertuples())
-    raise InputError(f"no recorded weights of {name!r}, seed {seed}, schedule {schedule}; there are: {names}")
+            return folder
+    names = ", ".join(f"{row.model}{row.shortcut and ' ' + row.shortcut} (seed {row.seed}, {row.schedule})"
+                      for row in found.itertuples())
+    what = f"{name!r}" + f" with shortcut {shortcut!r}" * bool(shortcut)
+    raise InputError(f"nothing recorded of {what}, seed {seed}, schedule {schedule}; there are: {names}")
 
 
 def record(out: Path) -> Path:

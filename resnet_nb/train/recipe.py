@@ -49,6 +49,8 @@ RECIPES = {
     "live": Recipe(iterations=100, batch_size=32, lr=0.05, drops=()),
     # an eighth of the iterations, a quarter of the batch: what two CPU cores do in an hour or two per net
     "cpu": Recipe(iterations=8_000, batch_size=32, lr=0.05, drops=(4_000, 6_000)),
+    # a few minutes per net on shapes10: runs whose data everybody can draw again
+    "shapes": Recipe(iterations=2_000, batch_size=32, lr=0.05, drops=(1_000, 1_500)),
 }
 
 

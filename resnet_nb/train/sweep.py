@@ -39,8 +39,13 @@ SWEEPS = {
     "shortcuts": [Job(f"cifar-resnet{depth}", seed, overrides)
                   for seed in range(3) for depth in (20, 56)
                   for overrides in ({}, {"shortcut": "B"}, {"shortcut": "C"})],
-    # plain against residual without a GPU; the pair that Fig. 6 is about first
-    "cpu": [Job(net, 0, recipe="cpu") for net in _pairs(56, 20, 32, 44)],
+    # plain against residual without a GPU, and the options; the pair that Fig. 6 is about first
+    "cpu": [*(Job(net, 0, recipe="cpu") for net in _pairs(56, 20)),
+            *(Job("cifar-resnet20", 0, {"shortcut": option}, "cpu") for option in "BC"),
+            *(Job(net, seed, recipe="cpu") for seed in (1, 2) for net in _pairs(20)),
+            *(Job(net, 0, recipe="cpu") for net in ("cifar-resnet110", *_pairs(32, 44)))],
+    # what the notebooks take apart live, on data that need no download
+    "shapes": [Job(net, 0, recipe="shapes") for net in ("cifar-resnet20", "cifar-plain20", "cifar-resnet56")],
 }
 
 

@@ -1,0 +1,90 @@
+"""Figures say in words what they show, and the drawings follow the modules."""
+
+import io
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+from PIL import Image
+
+from resnet_nb import plot
+from resnet_nb.models import BasicBlock
+from resnet_nb.plot.diagrams import draw_block
+
+LOG = [{"iteration": 10, "train_error": 60.0, "test_error": 65.0}, {"iteration": 20, "train_error": 30.04, "test_error": 41.0}]
+
+
+def words(axis):
+    return " ".join(text.get_text() for text in axis.texts)
+
+
+def drawn(block):
+    figure, axis = plt.subplots()
+    draw_block(axis, block)
+    plt.close(figure)
+    return axis
+
+
+@pytest.mark.parametrize("option, inputs, stride, label", [
+    ("A", 8, 1, "identity"), ("B", 8, 1, "identity"), ("A", 4, 2, "zeros"), ("B", 4, 2, "projection"),
+    ("C", 8, 1, "projection")])
+def test_a_block_names_its_shortcut(option, inputs, stride, label):
+    text = words(drawn(BasicBlock(inputs, 8, stride, option, "3x3")))
+    assert label in text and "F(x)" in text and "+" in text
+    assert sum(other in text for other in ("identity", "zeros", "projection")) == 1
+
+
+def test_a_plain_block_has_no_shortcut():
+    text = words(drawn(BasicBlock(8, 8, 1, None, "3x3")))
+    assert "H(x)" in text
+    assert not any(other in text for other in ("+", "identity", "zeros", "projection", "F(x)"))
+
+
+def test_figures_carry_their_numbers():
+    assert "a 30.0" in plot.curves({"a": LOG}, {"train_error": "training"}, "Words.").alt
+    assert "a 30.0 and 41.0" in plot.train_test({"left": {"a": LOG}}, "Words.").alt
+    assert "row x 1.50" in plot.bars({"row": {"x": 1.5}}, "unit", "Words.", digits=2).alt
+
+
+def test_a_figure_is_a_small_png_with_its_alt_text():
+    figure = plot.lines({"a": [1, 2, 3]}, "x", "y", "Three points.")
+    data, metadata = figure._repr_mimebundle_()
+    assert data["text/plain"] == metadata["image/png"]["alt"] == "Three points."
+    assert Image.open(io.BytesIO(figure.png)).width > 300
+    assert figure.png == plot.lines({"a": [1, 2, 3]}, "x", "y", "Three points.").png
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The matplotlib figures that were turned into pictures."""
+    figures = []
+    picture = plot._png
+    monkeypatch.setattr(plot, "_png", lambda figure: figures.append(figure) or picture(figure))
+    return figures
+
+
+def test_training_is_dashed_and_test_is_bold(shown):
+    plot.train_test({"left": {"a": LOG}, "right": {"b": LOG}}, "Words.")
+    left, right = shown[0].axes
+    test, train = left.lines
+    assert (test.get_linestyle(), train.get_linestyle()) == ("-", "--")
+    assert test.get_linewidth() > train.get_linewidth()
+    assert list(test.get_ydata()) == [65.0, 41.0] and list(train.get_ydata()) == [60.0, 30.04]
+    assert left.get_ylim() == right.get_ylim()
+
+
+def test_lines_start_at_one_unless_told(shown):
+    plot.lines({"a": [5, 6], "b": {0.5: 7, 3: 8}}, "x", "y", "Words.", log=True, top=7.5)
+    (axis,) = shown[0].axes
+    assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2], [0.5, 3]]
+    assert axis.get_yscale() == "log" and axis.get_ylim()[1] == 7.5
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+    looks = {(line.get_linestyle(), line.get_marker()) for line in axis.lines}
+    assert len(looks) == 2  # readable without colour
+
+
+def test_grids_write_every_number(shown):
+    plot.grids({"one": torch.tensor([[1.0, -2.5]]), "two": torch.eye(2)}, "Words.")
+    numbers = re.findall(r"-?[\d.]+", " ".join(words(axis) for axis in shown[0].axes))
+    assert numbers == ["1.0", "-2.5", "1.0", "0.0", "0.0", "1.0"]
