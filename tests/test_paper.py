@@ -413,8 +413,8 @@ def test_ledger_words_and_ids():
         assert entry.status in {"done", "partial", "open"}
         assert entry.status != "partial" or entry.note  # partial says what is missing
         if entry.source == V1 and not entry.what.startswith("Recipe"):
-            word, number = entry.what.replace("Figure", "fig").replace(".", "").lower().split()
-            assert entry.id == f"{word}-{number}"
+            words = entry.what.replace("Figure", "fig").replace(".", "").replace(",", "").lower().split()
+            assert entry.id == "-".join(words)
 
 
 def test_ledger_of_one_notebook():

@@ -89,14 +89,14 @@ def lines(series: dict[str, dict[float, float] | list[float]], xlabel: str, ylab
           log: bool = False, top: float | None = None) -> Figure:
     """Lines in one panel: name -> values at 1, 2, 3, ..., or name -> {x: y}.
 
-    log: logarithmic y axis. top: cut the y axis there; say so in the caption.
+    log: logarithmic y axis; the other one starts at 0. top: cut the y axis there; say so in the caption.
     """
     figure, axis = plt.subplots(figsize=(7, 3.6))
     for i, (name, values) in enumerate(series.items()):
         points = values if isinstance(values, dict) else dict(enumerate(values, 1))
         axis.plot(points.keys(), points.values(), label=name, **_look(i, len(points)))
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    axis.set_ylim(top=top)
+    axis.set_ylim(bottom=None if log else 0, top=top)
     if len(series) > 1:
         axis.legend()
     return Figure(figure, alt)
