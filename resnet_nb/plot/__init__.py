@@ -108,7 +108,7 @@ def _panels(count: int) -> tuple[MatplotlibFigure, list]:
 
 
 def _look(i: int, points: int) -> dict:
-    """Colour, dashes and marker of the i-th line; a long line carries about eight markers."""
+    """Color, dashes and marker of the i-th line; a long line carries about eight markers."""
     return {"color": COLORS[i], "linestyle": DASHES[i % len(DASHES)], "marker": "os^Dv"[i % 5], "markersize": 5,
             "markevery": max(1, points // 8)}
 

@@ -65,7 +65,8 @@ def summary() -> pd.DataFrame:
     """Test error in percent per schedule and network: mean and std over the seeds, and what Table 6 prints.
 
     std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: its numbers stand
-    beside runs on a copy of it, too, but only those whose data are `cifar10` compare. For ResNet-110 it prints a mean of 5 runs, which is taken.
+    beside runs on a copy of it, too, but only those whose data are `cifar10` compare. For ResNet-110 it
+    prints a mean of 5 runs, which is taken.
     """
     rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
     printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
