@@ -45,11 +45,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=12)
     args = parser.parse_args()
     os.environ.setdefault("MPLBACKEND", "agg")
-    have = margins(args.notebook, args.live)
+    have, cells = margins(args.notebook, args.live), sources(args.notebook, args.live)
     for seed in sorted(set(range(args.seeds)) - set(have)):
         names: dict = {"__name__": "__main__"}
         with contextlib.suppress(CheckFailed):  # the margin says it, too
-            for source in sources(args.notebook, args.live):
+            for source in cells:
                 exec(source.replace("seed = 0", f"seed = {seed}"), names)
         line = {"notebook": args.notebook, "live": args.live, "seed": seed, "margin": float(names["margin"]),
                 "torch": torch.__version__}

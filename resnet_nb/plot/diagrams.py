@@ -11,7 +11,7 @@ from resnet_nb.anatomy import describe
 from resnet_nb.models.blocks import NoShortcut, ZeroPad
 
 BOX = {"boxstyle": "round,pad=0.02", "linewidth": 1, "edgecolor": "0.25"}
-# a shortcut of any other kind, NoShortcut, is not drawn
+# a plain block, NoShortcut, has none
 SHORTCUT_LABELS = {nn.Identity: "x\nidentity", ZeroPad: "x, every 2nd\npixel, zeros", nn.Sequential: "W$_s$x\nprojection"}
 # one light color per map size; the label says the size too
 SHADES = {224: "#f7f7f7", 112: "#fde0ef", 56: "#d9d2e9", 28: "#d0e8d0", 14: "#f9e0d0", 7: "#cfe2f3", 1: "#eeeeee"}
@@ -33,20 +33,18 @@ def draw_block(axis: Axes, block: nn.Module) -> None:
         side = conv.kernel_size[0]
         _box(axis, 0, y, 2.2, 0.5, f"{side}×{side}, {conv.out_channels}", "#d0e3f5", 11)
         bottom = y - 0.28
-    plain = isinstance(block.downsample, NoShortcut)
-    _arrow(axis, (0, bottom), (0, -0.78 if plain else -0.42))
-    if not plain:
+    shortcut = SHORTCUT_LABELS.get(type(block.downsample))
+    _arrow(axis, (0, bottom), (0, -0.42 if shortcut else -0.78))
+    axis.text(-0.2, bottom / 2 - 0.25, "F(x)" if shortcut else "H(x)", ha="right", va="center")
+    if shortcut:
         axis.text(0, -0.6, "+", ha="center", va="center", fontsize=15,
                   bbox={"boxstyle": "circle,pad=0.12", "facecolor": "white", "edgecolor": "0.25"})
+        around = Path([(0, top), (1.5, top), (1.5, -0.6), (0.2, -0.6)])
+        axis.add_patch(FancyArrowPatch(path=around, arrowstyle="-|>", mutation_scale=12, color="0.25",
+                                       linestyle="-" if isinstance(block.downsample, nn.Identity) else ":"))
+        axis.text(1.6, top / 2 - 0.3, shortcut, va="center")
     _arrow(axis, (0, -0.78), (0, -1.1))
     axis.text(0.12, -1.0, "relu", va="center", fontsize=10)
-    axis.text(-0.2, bottom / 2 - 0.25, "H(x)" if plain else "F(x)", ha="right", va="center")
-    for shortcut, label in SHORTCUT_LABELS.items():
-        if isinstance(block.downsample, shortcut):
-            around = Path([(0, top), (1.5, top), (1.5, -0.6), (0.2, -0.6)])
-            axis.add_patch(FancyArrowPatch(path=around, arrowstyle="-|>", mutation_scale=12, color="0.25",
-                                           linestyle="-" if shortcut is nn.Identity else ":"))
-            axis.text(1.6, top / 2 - 0.3, label, va="center")
 
 
 def draw_networks(axis: Axes, models: dict[str, nn.Module], input_size: int) -> None:
