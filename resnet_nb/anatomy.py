@@ -22,7 +22,7 @@ class Layer:
     size: int            # side of the output map in pixels; 1 for fc
     weights: int         # without bias
     multiply_adds: int   # one multiplication and one addition count once
-    projection: bool     # W_s of Eq. 2: on a shortcut, not a layer of the paper's count
+    projection: bool     # on a shortcut (W_s of Eq. 2, or a gate): not a layer of the papers' count
 
 
 @dataclass(frozen=True)
@@ -100,5 +100,5 @@ def _layer(name: str, module: nn.Conv2d | nn.Linear, shape: torch.Size) -> Layer
         size=size,
         weights=module.weight.numel(),
         multiply_adds=module.weight.numel() * (shape[-2] * shape[-1] if conv else 1),
-        projection="downsample" in name.split("."),
+        projection=not {"downsample", "gate"}.isdisjoint(name.split(".")),
     )

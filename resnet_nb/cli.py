@@ -1,6 +1,7 @@
 """The command line: python -m resnet_nb train | sweep | evaluate | bench | describe | record."""
 
 import argparse
+import json
 import os
 import re
 import sys
@@ -37,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The argument parser of `python -m resnet_nb`."""
     top = _Parser(prog="python -m resnet_nb", epilog=EXAMPLES,
-                  description="Networks and training runs of the ResNet paper (arXiv 1512.03385).",
+                  description="Networks and training runs of the ResNet papers (arXiv 1512.03385, 1603.05027, 2103.15244).",
                   formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
@@ -47,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("name", metavar="NAME", help=models.NAMES)
     sub.add_argument("--recipe", default="cifar", help=f"one of {', '.join(train.RECIPES)} (default: cifar)")
     sub.add_argument("--seed", type=int, default=0, metavar="S", help="of weights, order and augmentation (default: 0)")
-    sub.add_argument("--shortcut", choices="ABC", help="option of the shortcuts, §4.1 (default: the paper's for the net)")
+    _overrides(sub)
     _training_options(sub, source)
     sub.set_defaults(run=_train)
 
@@ -69,13 +70,31 @@ def parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("record", help="copy a finished run into the package's recorded runs")
     sub.add_argument("run_folder", type=Path, metavar="DIR")
+    sub.add_argument("--log-only", action="store_true", help="leave the weights out")
     sub.set_defaults(run=_record)
 
     sub = commands.add_parser("describe", help="layers, parameters and multiply-adds of one network")
     sub.add_argument("name", metavar="NAME", help=models.NAMES)
-    sub.add_argument("--size", type=int, metavar="PIXELS", help="side of the image (default: 32 for cifar-*, else 224)")
+    sub.add_argument("--size", type=int, metavar="PIXELS",
+                     help="side of the image (default: 32 for cifar-*, 64 for tiny-preact, else 224)")
+    _overrides(sub)
     sub.set_defaults(run=_describe)
     return top
+
+
+def _overrides(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--set", action="append", type=_override, default=[], metavar="KEY=VALUE",
+                     help="an override of models.build, such as shortcut=B, placement=a or bottleneck=true; repeatable")
+
+
+def _override(text: str) -> tuple[str, object]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise argparse.ArgumentTypeError(f"an override is KEY=VALUE, for example shortcut=B, got {text!r}")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
 
 
 def _training_options(sub: argparse.ArgumentParser, source: str) -> None:
@@ -129,7 +148,7 @@ def _train(args) -> None:
     recipe = train.recipe_for(args.recipe, args.name, args.iterations)
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2**63 - 1, got {args.seed}")
-    overrides = {} if args.shortcut is None else {"shortcut": args.shortcut}
+    overrides = dict(args.set)
     with torch.device("meta"):
         models.build(args.name, **overrides)  # a wrong name is told before the data are read
     with train.join() as world:
@@ -198,13 +217,14 @@ def _bench(args) -> None:
 def _record(args) -> None:
     from resnet_nb import runs  # here, so that the other commands do not pay for pandas
 
-    print(f"recorded in {runs.record(args.run_folder)}")
+    print(f"recorded in {runs.record(args.run_folder, weights=not args.log_only)}")
 
 
 def _describe(args) -> None:
-    size = args.size if args.size is not None else (32 if args.name.startswith("cifar-") else 224)
+    usual = 32 if args.name.startswith("cifar-") else 64 if args.name == "tiny-preact" else 224
+    size = usual if args.size is None else args.size
     with torch.device("meta"):
-        found = anatomy.describe(models.build(args.name), size)
+        found = anatomy.describe(models.build(args.name, **dict(args.set)), size)
     print(f"{args.name} on {size}x{size} images: {found.layers} weighted layers, {found.params:,} parameters, "
           f"{found.multiply_adds:,} multiply-adds")
     if found.stage_sizes:

@@ -154,7 +154,7 @@ def test_a_time_limit_stops_and_the_same_command_continues(pictures, tmp_path, c
 
 def test_the_option_of_the_shortcuts(pictures, tmp_path, capsys):
     args = ["train", "cifar-resnet8", "--data", str(pictures), "--recipe", "live", "--iterations", "1", "--out"]
-    assert main([*args, str(tmp_path / "C"), "--shortcut", "C"]) == 0
+    assert main([*args, str(tmp_path / "C"), "--set", "shortcut=C"]) == 0
     assert json.loads((tmp_path / "C" / "run.json").read_text())["overrides"] == {"shortcut": "C"}
     assert main(["evaluate", str(tmp_path / "C")]) == 0
     assert f"test error {last_line(tmp_path / 'C')['test_error']:.2f} %" in capsys.readouterr().out
@@ -229,7 +229,7 @@ BAD_TRAINING = [
     ({"--time-limit": "5 minutes"}, "5 minutes"),
     ({"--precision": "float16"}, "float16"),
     ({"--precision": "tf32", "--device": "cpu"}, "tf32"),
-    ({"--shortcut": "D"}, "D"),
+    ({"--set": "shortcut=D"}, "D"),
     ({"--seed": "-1"}, "-1"),
     ({"--seed": "99999999999999999999"}, "99999999999999999999"),  # torch takes 64 bits
     ({"--seed": "1.5"}, "1.5"),

@@ -74,18 +74,18 @@ def test_a_loaded_network_classifies_as_the_trained_one(data, finished, recorded
 
 def test_frames(finished, recorded):
     index = runs.index()
-    assert index[["model", "shortcut", "seed", "weights"]].values.tolist() == [
-        ["cifar-resnet8", "", 0, True], ["cifar-resnet8", "", 1, False], ["cifar-resnet8", "B", 0, False]]  # fmt: skip
+    assert index[["model", "variant", "seed", "weights"]].values.tolist() == [
+        ["cifar-resnet8", "", 0, True], ["cifar-resnet8", "", 1, False], ["cifar-resnet8", "shortcut B", 0, False]]  # fmt: skip
     assert set(index["data"]) == {"shapes10"} and set(index["iterations"]) == {6} and set(index["batch_size"]) == {16}
     logs = runs.logs("shapes10-6x16")
-    for name, shortcut, seed in (("s0", "", 0), ("s1", "", 1), ("B", "B", 0)):
+    for name, variant, seed in (("s0", "", 0), ("s1", "", 1), ("B", "shortcut B", 0)):
         log = load_run(finished / name)[2]
-        mine = logs[(logs["shortcut"] == shortcut) & (logs["seed"] == seed)]
+        mine = logs[(logs["variant"] == variant) & (logs["seed"] == seed)]
         assert mine["iteration"].tolist() == [4, 6] and mine["test_error"].tolist() == [line["test_error"] for line in log]
-        assert index.loc[(index["shortcut"] == shortcut) & (index["seed"] == seed), "test_error"].item() == log[-1]["test_error"]
+        assert index.loc[(index["variant"] == variant) & (index["seed"] == seed), "test_error"].item() == log[-1]["test_error"]
     summary = runs.summary()
     errors = [load_run(finished / name)[2][-1]["test_error"] for name in ("s0", "s1")]
-    row = summary[summary["shortcut"] == ""].iloc[0]
+    row = summary[summary["variant"] == ""].iloc[0]
     assert row["seeds"] == 2 and row["mean"] == pytest.approx(sum(errors) / 2)
     assert row["std"] == pytest.approx(abs(errors[0] - errors[1]) / 2**0.5)
     assert summary["paper"].isna().all()  # Table 6 has no 8 layers
@@ -137,9 +137,9 @@ def test_damaged_or_missing_weights_are_reported(recorded):
 def test_the_paper_number_stands_beside_the_nets_of_table_6(recorded, monkeypatch):
     index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"], data="cifar10-jpeg")
     monkeypatch.setattr(runs, "index", lambda: index)
-    found = runs.summary().set_index(["model", "shortcut"])["paper"]
+    found = runs.summary().set_index(["model", "variant"])["paper"]
     assert found["cifar-resnet20", ""] == 8.75 and found["cifar-resnet110", ""] == 6.61
-    assert pd.isna(found["cifar-resnet20", "B"])
+    assert pd.isna(found["cifar-resnet20", "shortcut B"])
     monkeypatch.setattr(runs, "index", lambda: index.assign(data="shapes10"))
     assert runs.summary()["paper"].isna().all()
 
@@ -149,7 +149,7 @@ def test_a_log_is_that_of_its_run(recorded, finished):
     assert plain == load_run(finished / "s0")[2] and option_b != plain
     assert runs.log("cifar-resnet8", 1) == load_run(finished / "s1")[2]
     for request in ({"seed": 2}, {"shortcut": "C"}, {"schedule": "x"}):
-        with pytest.raises(InputError, match=r"there are: .*cifar-resnet8 B \(seed 0, shapes10-6x16\)"):
+        with pytest.raises(InputError, match=r"there are: .*cifar-resnet8, shortcut B \(seed 0, shapes10-6x16\)"):
             runs.log("cifar-resnet8", **request)
 
 
@@ -191,7 +191,7 @@ def test_the_readme_quotes_the_recorded_runs():
     readme = (runs.RECORDED.parent.parent / "README.md").read_text()
     for row in runs.summary().to_dict("records"):
         error = f"{row['mean']:.2f}" + (f" ± {row['std']:.2f}" if row["seeds"] > 1 else "")
-        name = f"{row['model']} {row['shortcut']}".strip()
+        name = ", ".join(filter(None, [row["model"], row["variant"]]))
         [line] = [line for line in readme.splitlines() if line.startswith(f"| {name} | {row['schedule']} |")]
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         assert cells[2:5] == [str(row["seeds"]), f"{row['train_error']:.2f}", error], line

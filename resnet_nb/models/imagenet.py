@@ -5,7 +5,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import BasicBlock, Bottleneck, he_init, make_stage, require_images, require_positive
+from resnet_nb.models.blocks import (
+    BasicBlock,
+    Bottleneck,
+    he_init,
+    make_stage,
+    require_choice,
+    require_images,
+    require_positive,
+)
 
 # Table 1: depth -> block and number of blocks in conv2_x to conv5_x
 LAYOUTS = {
@@ -14,13 +22,14 @@ LAYOUTS = {
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
+    200: (Bottleneck, (3, 24, 36, 3)),  # not in Table 1: arXiv 1603.05027, Table 5
 }
 
 
 class ResNet(nn.Module):
     """ImageNet network of Table 1: (N, 3, H, W) images to (N, num_classes) logits.
 
-    depth: 18, 34, 50, 101 or 152. shortcut: None makes the plain net; "A", "B", "C" are the options
+    depth: 18, 34, 50, 101, 152 or 200. shortcut: None makes the plain net; "A", "B", "C" are the options
     of §4.1. width: channels of conv1 and conv2_x. stride_on: "1x1" (the paper's released models)
     or "3x3" (torchvision, "v1.5"); the two are the same net at depth 18 and 34, whose blocks hold
     only 3x3 layers. Parameter names are torchvision's, so its state dicts load with
@@ -32,8 +41,7 @@ class ResNet(nn.Module):
         super().__init__()
         if type(depth) is not int or depth not in LAYOUTS:
             raise InputError(f"depth must be one of {', '.join(map(str, LAYOUTS))}, got {depth!r}")
-        if stride_on not in ("1x1", "3x3"):
-            raise InputError(f'stride_on must be "1x1" or "3x3", got {stride_on!r}')
+        require_choice("stride_on", stride_on, ("1x1", "3x3"))
         require_positive(width=width, num_classes=num_classes)
         block, blocks = LAYOUTS[depth]
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)

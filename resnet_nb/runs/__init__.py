@@ -19,13 +19,13 @@ from resnet_nb.train.folder import json_bytes, load_run, log_bytes, read_json, r
 
 RECORDED = Path(__file__).parent
 LARGEST = 4_000_000  # parameters; the weights of larger networks would not fit into a small package
-KEYS = ["schedule", "model", "shortcut", "seed"]
+KEYS = ["schedule", "model", "variant", "seed"]
 
 
 def index() -> pd.DataFrame:
     """One row per recorded run: what it is, where it ran, how long, its last errors in percent, its folder.
 
-    shortcut is "" unless the run overrides the network's own option. weights says whether `load` has it.
+    variant names what the run overrides, for example "shortcut B", or is "". weights says whether `load` has it.
     """
     rows = []
     for path in sorted(RECORDED.glob("*/*/run.json")):
@@ -33,7 +33,7 @@ def index() -> pd.DataFrame:
         recipe = info["recipe"]
         rows.append({
             "schedule": path.parent.parent.name, "model": info["model"],
-            "shortcut": info["overrides"].get("shortcut", ""), "seed": info["seed"], "data": info["data"]["name"],
+            "variant": _variant(info["overrides"]), "seed": info["seed"], "data": info["data"]["name"],
             "iterations": recipe["iterations"], "batch_size": recipe["batch_size"], "precision": info["precision"],
             "processes": info["processes"], "device": info["device"], "hours": info["wall_seconds"] / 3600,
             "train_error": last["train_error"], "test_error": last["test_error"], "weights": "weights_sha256" in info, "folder": path.parent,
@@ -70,20 +70,20 @@ def summary() -> pd.DataFrame:
     """
     rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
     printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
-    groups = index().groupby(["schedule", "data", "model", "shortcut", "precision", "processes"], sort=False)
+    groups = index().groupby(["schedule", "data", "model", "variant", "precision", "processes"], sort=False)
     found = groups.agg(seeds=("seed", "count"), train_error=("train_error", "mean"),
                        mean=("test_error", "mean"), std=("test_error", "std"), hours=("hours", "mean")).reset_index()
-    comparable = (found["shortcut"] == "") & found["data"].str.startswith("cifar10")
+    comparable = (found["variant"] == "") & found["data"].str.startswith("cifar10")
     return found.assign(paper=found["model"].where(comparable).map(printed))
 
 
-def log(name: str, seed: int = 0, schedule: str | None = None, shortcut: str = "") -> list[dict]:
+def log(name: str, seed: int = 0, schedule: str | None = None, **overrides) -> list[dict]:
     """Log of one recorded run, as `train.fit` returns it.
 
-    schedule: by default the one that trained on most images. shortcut: "B" or "C" for a run that
-    overrides the network's own option. Raises InputError if there is no such run.
+    schedule: by default the one that trained on most images. overrides: those of `models.build` that the
+    run has, for example shortcut="B". Raises InputError if there is no such run.
     """
-    return read_log(_folder(index(), name, seed, schedule, shortcut) / "log.jsonl")
+    return read_log(_folder(index(), name, seed, schedule, _variant(overrides)) / "log.jsonl")
 
 
 def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
@@ -93,41 +93,46 @@ def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
     biases in 32. Raises InputError if there is no such run with weights, or if its file is damaged.
     """
     found = index()
-    folder = _folder(found[found["weights"]], name, seed, schedule, "")
+    folder = _folder(found[found["weights"]], name, seed, schedule)
     info = read_json(folder / "run.json")
     model = models.build(name, num_classes=len(info["data"]["classes"]))
     model.load_state_dict(_weights(folder, info["weights_sha256"]))
     return model.eval()
 
 
-def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, shortcut: str) -> Path:
-    fitting = found[(found["model"] == name) & (found["seed"] == seed) & (found["shortcut"] == shortcut)]
+def _variant(overrides: dict) -> str:
+    return ", ".join(f"{key} {value}" for key, value in sorted(overrides.items()))
+
+
+def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, variant: str = "") -> Path:
+    fitting = found[(found["model"] == name) & (found["seed"] == seed) & (found["variant"] == variant)]
     for choice in [schedule] if schedule else schedules():
         for folder in fitting.loc[fitting["schedule"] == choice, "folder"]:
             return folder
-    names = ", ".join(f"{row.model}{row.shortcut and ' ' + row.shortcut} (seed {row.seed}, {row.schedule})"
+    names = "; ".join(f"{row.model}{row.variant and ', ' + row.variant} (seed {row.seed}, {row.schedule})"
                       for row in found.itertuples())
-    what = f"{name!r}" + f" with shortcut {shortcut!r}" * bool(shortcut)
-    raise InputError(f"nothing recorded of {what}, seed {seed}, schedule {schedule}; there are: {names}")
+    what = ", ".join(filter(None, [name, variant, f"seed {seed}", f"schedule {schedule}"]))
+    raise InputError(f"nothing recorded of {what}; there are: {names}")
 
 
-def record(out: Path) -> Path:
+def record(out: Path, weights: bool = True) -> Path:
     """Copy the finished run in `out` into the recorded runs; returns its new folder.
 
-    The weights go along for seed 0 of a network without overrides, of up to 4 million parameters: as
+    weights: they go along for seed 0 of a network without overrides, of up to 4 million parameters: as
     float16 where they have two dimensions or more, with their sha256 in run.json. Raises InputError
-    if the run is not finished, is not of a network of the paper, or cannot be written, or if another
+    if the run is not finished, is not of a network of the papers, or cannot be written, or if another
     one is recorded in its place.
     """
     model, info, log = load_run(Path(out))
-    if other := info["overrides"].keys() - {"shortcut"}:
-        raise InputError(f"only networks of the paper are recorded; {out} overrides {', '.join(sorted(other))}")
+    if other := info["overrides"].keys() & {"width", "num_classes"}:
+        raise InputError(f"only networks of the papers are recorded; {out} overrides {', '.join(sorted(other))}")
     del info["weights_sha256"]  # of the float32 weights
     recipe = info["recipe"]
     schedule = f"{info['data']['name']}-{recipe['iterations']}x{recipe['batch_size']}"
     folder = RECORDED / schedule / run_name(info["model"], info["overrides"], info["seed"])
     files = {"log.jsonl": log_bytes(log)}
-    if info["seed"] == 0 and not info["overrides"] and sum(weight.numel() for weight in model.parameters()) <= LARGEST:
+    size = sum(weight.numel() for weight in model.parameters())
+    if weights and info["seed"] == 0 and not info["overrides"] and size <= LARGEST:
         files["weights.safetensors"] = save({key: _shorter(value) for key, value in model.state_dict().items()})
         info["weights_sha256"] = sha256(files["weights.safetensors"])
     files["run.json"] = json_bytes(info)

@@ -12,17 +12,17 @@ class Meter(nn.Module):
     """What the loop knows on the device: reading it each step would make the device wait.
 
     `sums` of loss and share of wrong answers since the last line, `iteration` (steps done), `bad`
-    (first iteration with a loss that is not finite, or -1), and for the warm-up the `recent` errors,
+    (first iteration with a loss that is not finite, or -1), and for an open warm-up the `recent` errors,
     `warming` (0 or 1) and the iterations it has taken so far, `warmup`.
     """
 
     def __init__(self, recipe: Recipe):
         super().__init__()
-        self.warmup_lr = recipe.warmup_lr
+        self.warmup_lr = recipe.warmup_lr if recipe.open_warmup else None
         for name, value in {
             "sums": torch.zeros(2, dtype=torch.float64), "iteration": torch.tensor(0), "bad": torch.tensor(-1),
             "recent": torch.ones(WINDOW, dtype=torch.float64), "warmup": torch.tensor(0),
-            "warming": torch.tensor(int(recipe.warmup_lr is not None)),
+            "warming": torch.tensor(int(recipe.open_warmup)),
         }.items():  # fmt: skip
             self.register_buffer(name, value)
 

@@ -1,4 +1,4 @@
-"""How a network is trained, as a value: the recipe of arXiv 1512.03385, §4.2, and shorter ones."""
+"""How a network is trained, as a value: the recipe of arXiv 1512.03385, §4.2, that of 1603.05027, and shorter ones."""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,8 +14,8 @@ class Recipe:
 
     An iteration is one batch and one step. The learning rate is divided by 10 at each of `drops`,
     iterations counted from 0.
-    Weight decay applies to every parameter, BN included. warmup_lr: learning rate until the
-    training error is below 80 %; None for no warm-up.
+    Weight decay applies to every parameter, BN included. warmup_lr: learning rate of the first
+    `warmup_iterations`, or, if that is None, until the training error is below 80 %; None for no warm-up.
     """
 
     iterations: int = 64_000
@@ -25,32 +25,44 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup_lr: float | None = None
+    warmup_iterations: int | None = None
+
+    @property
+    def open_warmup(self) -> bool:
+        """Whether only the training shows how long the warm-up is."""
+        return self.warmup_lr is not None and self.warmup_iterations is None
 
     def learning_rate(self, iteration: int, warmup: int = 0) -> float:
-        """Learning rate of one iteration, counted from 0, if the warm-up took `warmup` iterations."""
+        """Learning rate of one iteration, counted from 0, if an open warm-up took `warmup` iterations."""
+        warmup = warmup if self.warmup_iterations is None else self.warmup_iterations
         if self.warmup_lr is not None and iteration < warmup:
             return self.warmup_lr
         return self.lr / 10 ** sum(iteration >= drop for drop in self.drops)
 
     def shortened(self, iterations: int) -> "Recipe":
-        """The same recipe with `iterations` steps and the drops at the same fractions of it.
+        """The same recipe with `iterations` steps and the drops, and a warm-up, at the same fractions.
 
         Raises InputError if `iterations` is not a positive integer.
         """
         if type(iterations) is not int or iterations < 1:
             raise InputError(f"iterations must be a positive integer, got {iterations!r}")
-        drops = tuple(math.ceil(drop * iterations / self.iterations) for drop in self.drops)
-        return replace(self, iterations=iterations, drops=drops)
+        marks = (*self.drops, self.warmup_iterations or 0)
+        *drops, warmup = (math.ceil(mark * iterations / self.iterations) for mark in marks)
+        return replace(self, iterations=iterations, drops=tuple(drops), warmup_iterations=self.warmup_iterations and warmup)
 
 
 RECIPES = {
     "cifar": Recipe(),
+    # arXiv 1603.05027: the same with 0.01 for the first 400 iterations, for all of its CIFAR nets
+    "preact": Recipe(warmup_lr=0.01, warmup_iterations=400),
     # about a minute for a pair of nets on two CPU cores; tests/seeds_degradation.py shows what it can promise
     "live": Recipe(iterations=100, batch_size=32, lr=0.05, drops=()),
     # an eighth of the iterations, a quarter of the batch: what two CPU cores do in an hour or two per net
     "cpu": Recipe(iterations=8_000, batch_size=32, lr=0.05, drops=(4_000, 6_000)),
-    # a few minutes per net on shapes10: runs whose data everybody can draw again
+    # a few minutes per net of 20 layers, for example on shapes10, whose images everybody can draw again
     "shapes": Recipe(iterations=2_000, batch_size=32, lr=0.05, drops=(1_000, 1_500)),
+    # only the start of the training, where 110 layers already differ
+    "start": Recipe(iterations=600, batch_size=32, lr=0.05, drops=()),
 }
 
 

@@ -31,6 +31,30 @@ def _pairs(*depths: int) -> list[str]:
     return [f"cifar-{kind}{depth}" for depth in depths for kind in ("plain", "resnet")]
 
 
+def _placements(model: str, **overrides) -> list[tuple[str, dict]]:
+    return [(model, {"placement": placement, **overrides}) for placement in "abcde"]
+
+
+# 1603.05027, Table 1, as overrides of the original unit, with the printed row that each belongs to
+TABLE_1 = {
+    "constant scaling 0, 1": {"shortcut": "scaling", "on_shortcut": 0, "on_residual": 1},
+    "constant scaling 0.5, 1": {"shortcut": "scaling", "on_shortcut": 0.5, "on_residual": 1},
+    "constant scaling 0.5, 0.5": {"shortcut": "scaling", "on_shortcut": 0.5, "on_residual": 0.5},
+    "exclusive gating, b -6": {"shortcut": "exclusive-gating", "gate_bias": -6},
+    "exclusive gating, b -7": {"shortcut": "exclusive-gating", "gate_bias": -7},
+    "shortcut-only gating, b 0": {"shortcut": "gating", "gate_bias": 0},
+    "shortcut-only gating, b -6": {"shortcut": "gating", "gate_bias": -6},
+    "1x1 conv shortcut": {"shortcut": "C"},
+    "dropout shortcut": {"shortcut": "dropout"},
+}
+# the depths at which the schemes meet: 32 and 56 for three of them, 92 for the 14 stages of rk8
+HIGH_ORDER = [*(f"{scheme}{depth}" for depth in (32, 56) for scheme in ("euler", "midpoint", "rk4")), "euler92", "rk892"]
+PREACT = [
+    *_placements("cifar-preact110"), *_placements("cifar-preact164", bottleneck=True),
+    *(("cifar-preact110", {"placement": "a", **overrides}) for overrides in TABLE_1.values()),
+]
+
+
 SWEEPS = {
     # Table 6 and Fig. 6; every seed of all nets before the next seed, the long one last
     "table6": [*(Job(net, seed) for seed in range(3) for net in _pairs(20, 32, 44, 56, 110)),
@@ -44,6 +68,16 @@ SWEEPS = {
             *(Job("cifar-resnet20", 0, {"shortcut": option}, "cpu") for option in "BC"),
             *(Job(net, seed, recipe="cpu") for seed in (1, 2) for net in _pairs(20)),
             *(Job(net, 0, recipe="cpu") for net in ("cifar-resnet110", *_pairs(32, 44)))],
+    # 1603.05027, Tables 1 to 3, the medians of 5 runs; every seed of all nets before the next, 1,001 layers last
+    "preact": [*(Job(net, seed, overrides, "preact") for seed in range(5) for net, overrides in PREACT),
+               *(Job("cifar-preact1001", 0, {"placement": placement, "bottleneck": True}, "preact") for placement in "ea")],
+    # the start of its Tables 1 and 2 without a GPU
+    "preact-cpu": [Job(net, 0, overrides, "start") for net, overrides in PREACT if net == "cifar-preact110"],
+    # 2103.15244: the schemes at the same depth, weights and start
+    "higher-order": [Job(f"cifar-{net}", seed) for seed in range(3) for net in HIGH_ORDER],
+    "higher-order-cpu": [*(Job(f"cifar-{scheme}32", seed, recipe="shapes") for seed in range(2)
+                           for scheme in ("euler", "midpoint", "rk4")),
+                         *(Job(f"cifar-{scheme}92", 0, recipe="start") for scheme in ("euler", "rk8"))],
     # what the notebooks take apart live, on data that need no download
     "shapes": [Job(net, 0, recipe="shapes") for net in ("cifar-resnet20", "cifar-plain20", "cifar-resnet56")],
 }

@@ -189,7 +189,7 @@ class Trainer:
         self.check_finite()
         done = self.log[-1]["iteration"] if self.log else 0
         loss, wrong = (self.meter.sums / (self.iteration - done)).tolist()
-        warmup = {} if self.recipe.warmup_lr is None else {"warmup": self.meter.warmup.item()}
+        warmup = {} if not self.recipe.open_warmup else {"warmup": self.meter.warmup.item()}
         test_error, test_loss = evaluate(self.model, self.data, 2500 if self.device.type == "cuda" else 500, self.world)
         self.meter.sums.zero_()
         return {"iteration": self.iteration,

@@ -1,0 +1,253 @@
+"""Residual units with the activation in five places, and the pre-activation networks (arXiv 1603.05027)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnet_nb.errors import InputError
+from resnet_nb.models.blocks import (
+    Bottleneck,
+    conv1x1,
+    conv3x3,
+    he_init,
+    make_shortcut,
+    require_bool,
+    require_choice,
+    require_images,
+    require_positive,
+)
+from resnet_nb.models.imagenet import LAYOUTS
+
+# Fig. 4, in the words of Table 2
+PLACEMENTS = {"a": "original", "b": "BN after addition", "c": "ReLU before addition",
+              "d": "ReLU-only pre-activation", "e": "full pre-activation"}
+# Table 1, Fig. 2: what else may stand on the shortcut, and its constants
+VARIANTS = {"scaling": ("on_shortcut", "on_residual"), "exclusive-gating": ("gate_bias",), "gating": ("gate_bias",),
+            "dropout": ()}
+
+
+class Add(nn.Module):
+    """x_l+1 = h + F, the addition of Eq. 1 (Fig. 2a)."""
+
+    def forward(self, x: Tensor, h: Tensor, residual: Tensor) -> Tensor:
+        return h + residual
+
+
+class Scale(nn.Module):
+    """lambda * h + mu * F with constants (Fig. 2b)."""
+
+    def __init__(self, on_shortcut: float, on_residual: float):
+        super().__init__()
+        self.on_shortcut, self.on_residual = on_shortcut, on_residual
+
+    def forward(self, x: Tensor, h: Tensor, residual: Tensor) -> Tensor:
+        return self.on_shortcut * h + self.on_residual * residual
+
+    def extra_repr(self) -> str:
+        return f"on_shortcut={self.on_shortcut:g}, on_residual={self.on_residual:g}"
+
+
+class Gate(nn.Module):
+    """(1 - g) * h + F, or exclusively (1 - g) * h + g * F, with g = sigmoid(W_g x + b_g) (Fig. 2c and 2d).
+
+    W_g is a 1x1 convolution of the unit's input; b_g starts at `bias` in every channel.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, bias: float, exclusive: bool):
+        super().__init__()
+        self.gate = nn.Conv2d(inputs, outputs, 1, stride)
+        self.start, self.exclusive = bias, exclusive
+
+    def forward(self, x: Tensor, h: Tensor, residual: Tensor) -> Tensor:
+        g = torch.sigmoid(self.gate(x))
+        return (1 - g) * h + (g * residual if self.exclusive else residual)
+
+
+class Drop(nn.Module):
+    """dropout(h) + F with ratio 0.5 (Fig. 2f)."""
+
+    def forward(self, x: Tensor, h: Tensor, residual: Tensor) -> Tensor:
+        return F.dropout(h, 0.5, self.training) + residual
+
+
+def make_join(shortcut: str, inputs: int, outputs: int, stride: int, constants: dict[str, float]) -> nn.Module:
+    """How a unit joins shortcut and residual: one of VARIANTS (Table 1), the plain addition for "A", "B" and "C"."""
+    if shortcut == "scaling":
+        return Scale(**constants)
+    if shortcut in ("gating", "exclusive-gating"):
+        return Gate(inputs, outputs, stride, constants["gate_bias"], exclusive=shortcut == "exclusive-gating")
+    return Drop() if shortcut == "dropout" else Add()
+
+
+class Unit(nn.Module):
+    """One residual unit, Fig. 4 (a) to (e) and Fig. 2: (N, inputs, H, W) -> (N, outputs, H/stride, W/stride).
+
+    before: what stands before the two paths split (d, e), residual: the layers of F, after: what follows
+    the addition (a, b), each an nn.Sequential in the order of Fig. 4. A projection reads the activated
+    signal, as in the authors' code; every other shortcut reads x itself, so that the path stays clean.
+    """
+
+    def __init__(self, convs: list[nn.Conv2d], placement: str, shortcut: str, first: bool = False, **constants):
+        super().__init__()
+        inputs, outputs = convs[0].in_channels, convs[-1].out_channels
+        stride = convs[0].stride[0] * convs[1].stride[0]
+        layers = unit_layers(convs, placement)
+        start = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
+        end = len(layers) - (1 if placement == "a" else 2 if placement == "b" else 0)
+        self.before = nn.Sequential(*([] if first else layers[:start]))  # the first unit's stands behind conv1
+        self.residual, self.after = nn.Sequential(*layers[start:end]), nn.Sequential(*layers[end:])
+        option = "A" if shortcut in VARIANTS else shortcut
+        self.downsample = make_shortcut(option, inputs, outputs, stride)
+        self.projects = isinstance(self.downsample, nn.Sequential)
+        if self.projects and placement == "e":
+            self.downsample = nn.Sequential(conv1x1(inputs, outputs, stride))  # BN stands before it, not after
+        self.join = make_join(shortcut, inputs, outputs, stride, constants)
+
+    def forward(self, x: Tensor) -> Tensor:
+        activated = self.before(x)
+        h = self.downsample(activated if self.projects else x)
+        return self.after(self.join(x, h, self.residual(activated)))
+
+
+def unit_layers(convs: list[nn.Conv2d], placement: str) -> list[nn.Module]:
+    """The convolutions of one unit with their BN and ReLU in the order of Fig. 4; the last of (a) and (b) follow the addition."""
+    layers: list[nn.Module] = []
+    for conv in convs:
+        if placement == "e":
+            layers += [nn.BatchNorm2d(conv.in_channels), nn.ReLU(), conv]
+        elif placement == "d":
+            layers += [nn.ReLU(), conv, nn.BatchNorm2d(conv.out_channels)]
+        else:
+            layers += [conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU()]
+    return layers
+
+
+def unit_convs(inputs: int, width: int, stride: int, bottleneck: bool, stride_on: str = "1x1") -> list[nn.Conv2d]:
+    """The convolutions of a unit: two 3x3, or 1x1, 3x3, 1x1 with 4*width channels at the end (Fig. 5 of 1512.03385)."""
+    if not bottleneck:
+        return [conv3x3(inputs, width, stride), conv3x3(width, width)]
+    first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
+    return [conv1x1(inputs, width, first), conv3x3(width, width, second), conv1x1(width, 4 * width)]
+
+
+class PreactResNet(nn.Module):
+    """A stem, stages of `Unit`, global average pooling and one linear layer: (N, 3, H, W) -> (N, num_classes).
+
+    stem: layers up to the first unit, its BN and ReLU included, with `inputs` channels; blocks: units per
+    stage; widths: channels of the 3x3 layers per stage. Stages after the first halve the map. first:
+    whether the stem's last BN and ReLU are those of the first unit ("right after conv1", §A).
+    After the last unit follow the BN and ReLU that its successor would begin with.
+    """
+
+    def __init__(self, stem: nn.Sequential, inputs: int, blocks: tuple[int, ...], widths: tuple[int, ...], *,
+                 bottleneck: bool, placement: str, shortcut: str, num_classes: int, smallest: int,
+                 stride_on: str = "1x1", first: bool = True, **constants):
+        super().__init__()
+        require_positive(num_classes=num_classes)
+        require_choice("placement", placement, PLACEMENTS)
+        require_choice("shortcut", shortcut, ("A", "B", "C", *VARIANTS))
+        require_constants(shortcut, constants)
+        self.smallest, self.stem, self.stages = smallest, stem, []
+        for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            units = []
+            for place in range(count):
+                stride = 2 if stage and not place else 1
+                convs = unit_convs(inputs, width, stride, bottleneck, stride_on)
+                units.append(Unit(convs, placement, shortcut, first and not stage and not place, **constants))
+                inputs = convs[-1].out_channels
+            self.stages.append(f"layer{stage + 1}")
+            self.add_module(self.stages[-1], nn.Sequential(*units))
+        last = {"d": [nn.ReLU()], "e": [nn.BatchNorm2d(inputs), nn.ReLU()]}
+        self.last = nn.Sequential(*last.get(placement, []))
+        self.fc = nn.Linear(inputs, num_classes)
+        he_init(self)
+        for module in self.modules():
+            if isinstance(module, Gate):
+                nn.init.constant_(module.gate.bias, module.start)
+
+    def forward(self, x: Tensor) -> Tensor:
+        require_images(x, self.smallest)
+        x = self.stem(x)
+        for stage in self.stages:
+            x = self.get_submodule(stage)(x)
+        x = F.adaptive_avg_pool2d(self.last(x), 1)
+        return self.fc(torch.flatten(x, 1))
+
+
+def require_constants(shortcut: str, constants: dict) -> None:
+    """Raise InputError unless `constants` are the finite numbers that this shortcut needs, and no others."""
+    needed = VARIANTS.get(shortcut, ())
+    for name in constants.keys() ^ set(needed):
+        raise InputError(f"shortcut {shortcut!r} takes {' and '.join(needed) or 'no constants'}, "
+                         f"{name} is {'missing' if name in needed else 'not one of them'}")
+    for name, value in constants.items():
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise InputError(f"{name} must be a finite number, got {value!r}")
+
+
+class CifarPreact(PreactResNet):
+    """CIFAR network of 1603.05027: (N, 3, 32, 32) images to (N, num_classes) logits.
+
+    depth = 6n + 2 with two 3x3 layers per unit, 9n + 2 with bottleneck units (164 and 1001 in the paper), n
+    units in each of three stages. placement: "a" to "e" of Fig. 4. shortcut: "A", "B" or "C" (default A,
+    with bottleneck units B), or on option A a variant of Table 1: "scaling" with constants on_shortcut and
+    on_residual, "gating" or "exclusive-gating" with gate_bias, "dropout" (ratio 0.5); the table's 1x1
+    convolution is "C". With placement "a" it is the network of 1512.03385. Raises InputError on anything else.
+    """
+
+    def __init__(self, depth: int, placement: str = "e", bottleneck: bool = False, shortcut: str | None = None,
+                 width: int = 16, num_classes: int = 10, **constants):
+        require_bool(bottleneck=bottleneck)
+        form, layers = ("9n+2 with bottleneck=True", 9) if bottleneck else ("6n+2, or 9n+2 with bottleneck=True", 6)
+        if type(depth) is not int or depth < layers + 2 or depth % layers != 2:
+            raise InputError(f"depth must be an integer {form}, with n >= 1 (110, or 164 and 1001 with bottleneck units), "
+                             f"got {depth!r}")
+        require_positive(width=width)
+        n = (depth - 2) // layers
+        stem = nn.Sequential(conv3x3(3, width), nn.BatchNorm2d(width), nn.ReLU())
+        super().__init__(stem, width, (n, n, n), (width, 2 * width, 4 * width), bottleneck=bottleneck,
+                         placement=placement, shortcut=shortcut or ("B" if bottleneck else "A"),
+                         num_classes=num_classes, smallest=8, **constants)
+
+
+class ImageNetPreact(PreactResNet):
+    """ImageNet network of 1603.05027, Table 5: bottleneck units with full pre-activation and option B.
+
+    depth: 50, 101, 152 or 200, whose 16 more units than 152 all stand on the 28x28 maps. Raises InputError
+    on another depth and on inputs smaller than 32 pixels.
+    """
+
+    def __init__(self, depth: int, width: int = 64, num_classes: int = 1000, stride_on: str = "1x1"):
+        depths = [known for known, (block, _) in LAYOUTS.items() if block is Bottleneck]
+        if depth not in depths:
+            raise InputError(f"depth must be one of {', '.join(map(str, depths))}, got {depth!r}")
+        require_choice("stride_on", stride_on, ("1x1", "3x3"))
+        require_positive(width=width)
+        stem = nn.Sequential(nn.Conv2d(3, width, 7, 2, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+                             nn.MaxPool2d(3, 2, padding=1))
+        super().__init__(stem, width, LAYOUTS[depth][1], tuple(width * 2**i for i in range(4)), bottleneck=True,
+                         placement="e", shortcut="B", num_classes=num_classes, smallest=32, stride_on=stride_on)
+
+
+class TinyPreact(PreactResNet):
+    """A widespread pre-activation net for 64x64 images, as in a Keras tutorial: it belongs to neither paper.
+
+    (N, 3, 64, 64) -> (N, num_classes). BN on the input, a 5x5 stem and a pool, then `stages` bottleneck units
+    with filters[1:] channels at their ends (filters[0]: the stem's); the stride in the 3x3. Average pooling is
+    global here, so that other sizes than 64 work, too. Raises InputError on lengths that do not fit, or on
+    filters that are not multiples of 4.
+    """
+
+    def __init__(self, stages: tuple[int, ...] = (3, 4, 6), filters: tuple[int, ...] = (64, 128, 256, 512),
+                 num_classes: int = 200):
+        if len(filters) != len(stages) + 1 or not stages or any(type(n) is not int or n < 1 for n in (*stages, *filters)):
+            raise InputError(f"filters must be one positive integer more than stages, got {stages!r} and {filters!r}")
+        if any(n % 4 for n in filters[1:]):
+            raise InputError(f"filters after the first must be multiples of 4, got {filters!r}")
+        stem = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, filters[0], 5, padding=2, bias=False),
+                             nn.BatchNorm2d(filters[0]), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
+        super().__init__(stem, filters[0], tuple(stages), tuple(n // 4 for n in filters[1:]), bottleneck=True,
+                         placement="e", shortcut="B", num_classes=num_classes, smallest=2 ** len(stages),
+                         stride_on="3x3", first=False)
