@@ -1,6 +1,7 @@
 """What a network is made of: weighted layers, map sizes, parameters and multiply-adds."""
 
 import copy
+import re
 from dataclasses import dataclass
 
 import torch
@@ -71,7 +72,7 @@ def describe(model: nn.Module, input_size: int | tuple[int, ...]) -> Anatomy:
     for name, module in meta.named_modules():
         module._forward_hooks.clear()  # the reader's own, which the copy came with
         module._forward_pre_hooks.clear()
-        if isinstance(module, (nn.Conv2d, nn.Linear)) or name in ("layer1", "layer2", "layer3", "layer4"):
+        if isinstance(module, (nn.Conv2d, nn.Linear)) or re.fullmatch(r"layer\d+", name):
             module.register_forward_hook(record(name))
     with torch.no_grad():
         try:

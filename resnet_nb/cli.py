@@ -93,8 +93,15 @@ def _override(text: str) -> tuple[str, object]:
         raise argparse.ArgumentTypeError(f"an override is KEY=VALUE, for example shortcut=B, got {text!r}")
     try:
         return key, json.loads(value)
-    except json.JSONDecodeError:
+    except ValueError:
         return key, value
+
+
+def _overridden(args) -> dict:
+    overrides = dict(args.set)
+    if len(overrides) < len(args.set):
+        raise InputError("--set names one override twice; each is given once")
+    return overrides
 
 
 def _training_options(sub: argparse.ArgumentParser, source: str) -> None:
@@ -148,7 +155,7 @@ def _train(args) -> None:
     recipe = train.recipe_for(args.recipe, args.name, args.iterations)
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2**63 - 1, got {args.seed}")
-    overrides = dict(args.set)
+    overrides = _overridden(args)
     with torch.device("meta"):
         models.build(args.name, **overrides)  # a wrong name is told before the data are read
     with train.join() as world:
@@ -224,7 +231,7 @@ def _describe(args) -> None:
     usual = 32 if args.name.startswith("cifar-") else 64 if args.name == "tiny-preact" else 224
     size = usual if args.size is None else args.size
     with torch.device("meta"):
-        found = anatomy.describe(models.build(args.name, **dict(args.set)), size)
+        found = anatomy.describe(models.build(args.name, **_overridden(args)), size)
     print(f"{args.name} on {size}x{size} images: {found.layers} weighted layers, {found.params:,} parameters, "
           f"{found.multiply_adds:,} multiply-adds")
     if found.stage_sizes:

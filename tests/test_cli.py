@@ -220,7 +220,7 @@ BAD_TRAINING = [
     ({"name": "resnet9"}, "18, 34, 50, 101, 152"),
     ({"name": "alexnet"}, "cifar-resnet<6n+2>"),
     ({"--data": "no/such/folder"}, "no/such/folder"),
-    ({"--recipe": "fast"}, "cifar, live"),
+    ({"--recipe": "fast"}, "cifar, preact, live"),
     ({"--recipe": "cifar"}, "40"),  # its batch of 128 is more than there are
     ({"--iterations": "0"}, "positive"),
     ({"--iterations": "-3"}, "positive"),
@@ -230,6 +230,9 @@ BAD_TRAINING = [
     ({"--precision": "float16"}, "float16"),
     ({"--precision": "tf32", "--device": "cpu"}, "tf32"),
     ({"--set": "shortcut=D"}, "D"),
+    ({"--set": "shortcut"}, "KEY=VALUE"),
+    ({"--set": "num_classes=10"}, "comes from the data"),
+    ({"--set": "name=x"}, "no option"),
     ({"--seed": "-1"}, "-1"),
     ({"--seed": "99999999999999999999"}, "99999999999999999999"),  # torch takes 64 bits
     ({"--seed": "1.5"}, "1.5"),

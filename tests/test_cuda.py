@@ -47,9 +47,27 @@ def test_the_replayed_graph_is_the_eager_step(data, precision, warmup_lr):
         assert line["train_loss"] == pytest.approx(want["train_loss"], rel=0.05)
 
 
-def test_one_step_on_the_gpu_is_one_step_on_the_cpu(data):
+SEQUELS = [("cifar-preact20", {}), ("cifar-preact20", {"placement": "a", "shortcut": "gating", "gate_bias": -6}),
+           ("cifar-rk432", {"learnable": True}), ("cifar-midpoint20", {})]
+
+
+@pytest.mark.parametrize("name, overrides", SEQUELS)
+def test_the_nets_of_the_sequels_are_recorded_as_graphs(data, name, overrides):
+    losses, notes = [], []
+    for graph in (False, True):
+        torch.manual_seed(0)
+        trainer = Trainer(build(name, **overrides), data, replace(RECIPE, warmup_lr=None), seed=1, note=notes.append)
+        if not graph:
+            trainer._step_function = lambda: trainer.step
+        trainer.train()
+        losses.append(trainer.log[-1]["train_loss"])
+    assert not notes and losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+@pytest.mark.parametrize("name, overrides", [("cifar-resnet20", {}), *SEQUELS])
+def test_one_step_on_the_gpu_is_one_step_on_the_cpu(data, name, overrides):
     torch.manual_seed(0)
-    model, one = build("cifar-resnet20"), Recipe(iterations=1, batch_size=64, lr=0.1, drops=())
+    model, one = build(name, **overrides), Recipe(iterations=1, batch_size=64, lr=0.1, drops=())
     models = {}
     for device in ("cpu", "cuda"):
         trainer = Trainer(copy.deepcopy(model), data.to(device), one, seed=1)

@@ -154,12 +154,41 @@ def test_the_five_placements(placement, case):
     assert all(next(rest, None) is None for rest in layers.values())  # every layer was used
 
 
-def test_a_projection_reads_the_activated_signal_and_has_no_bn_after_it():
-    block, x = unit("e", "B", inputs=4, width=8, stride=2), random_images(2, 6).double().repeat(1, 2, 1, 1)[:, :4]
-    (projection,) = block.downsample
-    bn = next(m for m in block.before if isinstance(m, nn.BatchNorm2d))
-    want = F.conv2d(F.relu(bn(x)), projection.weight, stride=2)
-    torch.testing.assert_close(block(x) - block.residual(block.before(x)), want)
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_projection_reads_the_activated_signal_and_has_no_second_bn(placement):
+    """In (e) the BN before the split serves both paths; elsewhere one follows the projection, as in option B."""
+    block, x = unit(placement, "B", inputs=4, width=8, stride=2), random_images(2, 6).double().repeat(1, 2, 1, 1)[:, :4]
+    projection, *bn = block.downsample
+    assert len(bn) == (placement != "e")
+    activated = {"d": F.relu, "e": lambda x: F.relu(block.before[0](x))}.get(placement, lambda x: x)(x)
+    h = F.conv2d(activated, projection.weight, stride=2)
+    h = bn[0](h) if bn else h
+    torch.testing.assert_close(block(x), block.after(h + block.residual(activated)))
+
+
+@pytest.mark.parametrize("placement, kinds", [("a", []), ("b", []), ("c", []), ("d", [nn.ReLU]), ("e", [nn.BatchNorm2d, nn.ReLU])])
+def test_what_follows_the_last_unit_is_what_its_successor_would_begin_with(placement, kinds):
+    model = on_meta("cifar-preact20", placement=placement)
+    assert [type(layer) for layer in model.last] == kinds == [type(layer) for layer in model.layer3[-1].before]
+    assert [type(layer) for layer in model.stem] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU] and len(model.layer1[0].before) == 0
+
+
+def test_the_stride_of_the_imagenet_units():
+    for stride_on, kernel in (("1x1", 1), ("3x3", 3)):
+        rows = describe(on_meta("preact50", stride_on=stride_on), 224).rows
+        assert [row.kernel for row in rows if row.stride == 2 and not row.projection] == [7] + [kernel] * 3
+
+
+def test_variants_stand_on_zero_padding_also_in_bottleneck_nets():
+    model = on_meta("cifar-preact20", bottleneck=True, shortcut="dropout")
+    assert not any(row.projection for row in describe(model, 32).rows)
+
+
+@pytest.mark.parametrize("name, smallest", [("cifar-preact20", 8), ("preact50", 32), ("tiny-preact", 8)])
+def test_too_small_images_are_refused(name, smallest):
+    model = on_meta(name)
+    with pytest.raises(InputError, match=f">= {smallest}"):
+        model(torch.empty(1, 3, smallest - 1, 64, device="meta"))
 
 
 def test_zero_padding_reads_the_signal_itself():
@@ -271,7 +300,7 @@ def test_gating(exclusive, stride):
     kind = "exclusive-gating" if exclusive else "gating"
     block = unit("a", kind, inputs=4, width=8 if stride == 2 else 4, stride=stride, gate_bias=-1.5)
     x = random_images(2, 6).double().repeat(1, 2, 1, 1)[:, :4]
-    g = torch.sigmoid(F.conv2d(x, block.join.gate.weight, block.join.gate.bias, stride=stride))
+    g = torch.sigmoid(F.conv2d(x, block.join.gate.weight, stride=stride) + block.join.bias)
     h, residual = block.downsample(x), block.residual(x)
     want = F.relu((1 - g) * h + (g if exclusive else 1) * residual)
     torch.testing.assert_close(block(x), want)
@@ -279,7 +308,7 @@ def test_gating(exclusive, stride):
 
 def test_a_gate_starts_at_its_bias_and_is_no_layer():
     model = seeded("cifar-preact20", placement="a", shortcut="gating", gate_bias=-6)
-    gates = [block.join.gate for stage in (model.layer1, model.layer2, model.layer3) for block in stage]
+    gates = [block.join for stage in (model.layer1, model.layer2, model.layer3) for block in stage]
     assert len(gates) == 9 and all(gate.bias.eq(-6).all() for gate in gates)
     found = describe(model, 32)
     extra = sum(i * o + o for i, o in [(16, 16)] * 3 + [(16, 32)] + [(32, 32)] * 2 + [(32, 64)] + [(64, 64)] * 2)
@@ -306,8 +335,13 @@ def test_dropout_stands_on_the_shortcut_in_training_only():
     ("cifar-preact20", {"bottleneck": "yes"}, "True or False"), ("cifar-preact20", {"shortcut": "highway"}, "gating"),
     ("cifar-preact20", {"shortcut": "gating"}, "gate_bias is missing"),
     ("cifar-preact20", {"gate_bias": -6}, "no constants"), ("cifar-preact20", {"shortcut": "scaling", "on_shortcut": 1}, "on_residual is missing"),
-    ("cifar-preact20", {"shortcut": "gating", "gate_bias": "-6"}, "finite number"),
-    ("cifar-preact20", {"shortcut": "gating", "gate_bias": float("nan")}, "finite number"),
+    ("cifar-preact20", {"shortcut": "gating", "gate_bias": "-6"}, "from -1e6"),
+    ("cifar-preact20", {"shortcut": "gating", "gate_bias": float("nan")}, "from -1e6"),
+    ("cifar-preact20", {"shortcut": "gating", "gate_bias": 10**400}, "from -1e6"), ("cifar-preact20", {"shortcut": None}, "gating"),
+    ("cifar-preact20", {"shortcut": []}, "gating"), ("cifar-preact20", {"shortcut": False}, "gating"), ("cifar-preact20", {"width": 2**63}, "width"),
+    ("cifar-preact20", {"name": "x"}, "no option"), ("cifar-preact" + "1" * 5000, {}, "allowed"),
+    ("tiny-preact", {"stages": 3}, "one positive integer more"), ("tiny-preact", {"filters": None}, "one positive integer more"),
+    ("tiny-preact", {"stages": (3, 4, 6.0)}, "positive integer"), ("tiny-preact", {"filters": (8, 4 * 10**18), "stages": (1,)}, "positive integer"),
     ("cifar-preact20", {"depth": 20}, "no option"), ("preact34", {}, "50, 101, 152, 200"),
     ("preact50", {"stride_on": "5x5"}, "1x1, 3x3"), ("tiny-preact", {"stages": (3, 4)}, "one positive integer more"),
     ("tiny-preact", {"filters": (64, 128, 256, 510)}, "multiples of 4"), ("tiny-preact41", {}, "tiny-preact"), ("cifar-preact", {}, "allowed"),
@@ -316,6 +350,12 @@ def test_bad_names_and_options_are_refused(name, overrides, words):
     with pytest.raises(InputError) as error:
         build(name, **overrides)
     assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_unit_refuses_what_a_net_refuses():
+    for placement, shortcut, constants, word in (("f", "A", {}, "a, b, c, d, e"), ("a", "gating", {}, "gate_bias"), ("a", "A", {"gate_bias": 1}, "no constants")):
+        with pytest.raises(InputError, match=word):
+            Unit(unit_convs(4, 4, 1, False), placement, shortcut, **constants)
 
 
 def test_the_names_and_channels_are_the_papers():

@@ -165,7 +165,8 @@ def test_a_shipped_run_is_whole(folder):
     info = json.loads((folder / "run.json").read_text())
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     recipe = Recipe(**{**info["recipe"], "drops": tuple(info["recipe"]["drops"])})
-    assert folder.parent.name == f"{info['data']['name']}-{recipe.iterations}x{recipe.batch_size}"
+    warmup = f"-warmup{recipe.warmup_iterations}" * (recipe.warmup_iterations is not None)
+    assert folder.parent.name == f"{info['data']['name']}-{recipe.iterations}x{recipe.batch_size}{warmup}"
     assert log[-1]["iteration"] == recipe.iterations and info["wall_seconds"] > 0
     assert [line["iteration"] for line in log] == sorted({line["iteration"] for line in log})
     assert [line["lr"] for line in log] == pytest.approx(

@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.models.blocks import ZeroPad
-from resnet_nb.train import RECIPES, Trainer, checkpoint, load_run, recipe_for
+from resnet_nb.train import RECIPES, Trainer, checkpoint, load_run, recipe_for, run
 from resnet_nb.train.sweep import SWEEPS, Job, sweep
 
 JOBS = [Job("cifar-resnet8", 0, {"width": 4}, "live"), Job("cifar-plain8", 1, {"width": 4}, "live")]
@@ -48,6 +49,27 @@ def test_shortcuts_has_the_three_options_at_20_and_56():
     assert {job.folder for job in SWEEPS["shortcuts"]} & {job.folder for job in SWEEPS["table6"]} == {
         f"cifar-resnet{depth}-s{seed}" for depth in (20, 56) for seed in range(3)
     }
+
+
+def test_preact_has_five_runs_of_every_row_of_tables_1_and_2():
+    jobs = [job for job in SWEEPS["preact"] if job.model != "cifar-preact1001"]
+    assert {job.recipe for job in SWEEPS["preact"]} == {"preact"}
+    placements = {(job.model, job.overrides["placement"], job.seed) for job in jobs
+                  if job.overrides.get("bottleneck") or "shortcut" not in job.overrides and "placement" in job.overrides}
+    nets = [row["net"] for row in paper.table(3, "1603.05027").rows[1:3]]  # ResNet-110 and ResNet-164
+    assert placements == {(f"cifar-preact{net[7:]}", placement, seed) for net in nets for placement in "abcde" for seed in range(5)}
+    variants = [job for job in jobs if "shortcut" in job.overrides]
+    assert len(variants) == 5 * (len(paper.table(1, "1603.05027").rows) - 2)  # the original is placement a; "b 0 to -5" is six runs
+    assert all(job.model == "cifar-preact110" and job.overrides["placement"] == "a" for job in variants)
+    assert [job.overrides["placement"] for job in SWEEPS["preact"][-2:]] == ["e", "a"]  # Table 3, 1,001 layers
+
+
+def test_higher_order_compares_schemes_at_the_same_depth():
+    found = {(job.model, job.seed) for job in SWEEPS["higher-order"]}
+    for depth, schemes in ((32, ("euler", "midpoint", "rk4")), (56, ("euler", "midpoint", "rk4")), (92, ("euler", "rk8"))):
+        for scheme in schemes:
+            assert {(f"cifar-{scheme}{depth}", seed) for seed in range(3)} <= found
+    assert len(found) == 3 * 8
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -90,6 +112,20 @@ def test_another_run_in_the_folder_of_a_job_is_refused(data, tmp_path):
     sweep(JOBS[:1], data, tmp_path, iterations=2)
     with pytest.raises(InputError, match="iterations"):
         sweep(JOBS, data, tmp_path, iterations=3)
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_of_an_older_version_is_continued_and_skipped(data, tmp_path, finished):
+    """Its run.json has a recipe without the fields that were added later."""
+    recipe, info = recipe_for("live", "cifar-resnet8", 4), tmp_path / "run.json"
+    run("cifar-resnet8", data, tmp_path, recipe, deadline=None if finished else 0.0)
+    before = json.loads(info.read_text())
+    assert before["recipe"].pop("warmup_iterations", 0) is None
+    info.write_text(json.dumps(before))
+    assert run("cifar-resnet8", data, tmp_path, recipe)["iteration"] == 4
+    assert ("resumed" in json.loads(info.read_text())) != finished
+    with pytest.raises(InputError, match="recipe"):
+        run("cifar-resnet8", data, tmp_path, replace(recipe, warmup_lr=0.01, warmup_iterations=2))
 
 
 def test_a_run_that_diverges_does_not_keep_the_others_waiting(data, tmp_path, monkeypatch):

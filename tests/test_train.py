@@ -83,10 +83,27 @@ def test_the_learning_rate_of_every_iteration_of_the_deep_nets(name, warmup):
     assert [recipe.learning_rate(iteration, warmup) for iteration in range(64_000)] == pytest.approx(want, rel=1e-12)
 
 
-def test_only_the_paper_recipe_warms_up():
+def test_the_learning_rate_of_every_iteration_of_the_second_paper():
+    printed = paper.recipe("preact")["cifar"]
+    recipe, warmup = recipe_for("preact", "cifar-preact20"), printed["warmup"]
+    assert recipe == Recipe(warmup_lr=warmup["lr"], warmup_iterations=warmup["iterations"]) and not recipe.open_warmup
+    want = [0.01] * 400 + PAPER[400:]
+    assert [recipe.learning_rate(iteration) for iteration in range(64_000)] == pytest.approx(want, rel=1e-12)
+    assert recipe.shortened(640).learning_rate(3) == 0.01 and recipe.shortened(640).learning_rate(4) == 0.1
+
+
+def test_a_warm_up_of_known_length_ends_by_itself(data):
+    recipe, rates = Recipe(iterations=6, batch_size=16, warmup_lr=0.01, warmup_iterations=2, drops=(4, 5)), []
+    trainer = Trainer(tiny(), data, recipe)
+    trainer.train(pause=lambda _: rates.append(trainer.rate.item()))
+    assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.001])
+    assert all("warmup" not in line for line in trainer.log)
+
+
+def test_only_the_paper_recipes_warm_up():
     for kind in RECIPES:
-        assert (recipe_for(kind, "cifar-resnet110").warmup_lr is not None) == (kind == "cifar")
-    with pytest.raises(InputError, match="cifar, live"):
+        assert (recipe_for(kind, "cifar-resnet110").warmup_lr is not None) == (kind in ("cifar", "preact"))
+    with pytest.raises(InputError, match="cifar, preact, live"):
         recipe_for("fast", "cifar-resnet20")
 
 

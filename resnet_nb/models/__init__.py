@@ -33,18 +33,18 @@ OVERRIDES = {
 }
 
 
-def build(name: str, **overrides) -> nn.Module:
+def build(name: str, /, **overrides) -> nn.Module:
     """Build a network of the papers, He-initialized from torch's global generator (VGG: torchvision's way).
 
     name: resnet18|34|50|101|152|200 (option B), plain18|34, preact50|101|152|200, vgg16|19 (torchvision's,
     without BN), cifar-resnet<6n+2> (option A), cifar-plain<6n+2>, cifar-preact<6n+2>, with bottleneck=True
     <9n+2>, cifar-euler|midpoint|rk4|rk8<6n+2>, tiny-preact; for example "cifar-resnet56".
     overrides, where they make sense: shortcut (None, "A", "B", "C"), width (channels of the first
-    stage), num_classes, stride_on ("1x1" the paper's, "3x3" torchvision's); those of the sequels are
-    explained at `CifarPreact`, `CifarHighOrder` and `TinyPreact`.
+    stage), num_classes, stride_on ("1x1" the paper's, "3x3" torchvision's); those of the sequels, and
+    what shortcut means there, are explained at `CifarPreact`, `CifarHighOrder` and `TinyPreact`.
     Raises InputError with what is allowed on any other name, depth, option or value.
     """
-    match = re.fullmatch(r"([a-z]+(?:-(?:rk[48]|[a-z]+))?)(-?[1-9]\d*)?", str(name))
+    match = re.fullmatch(r"([a-z]+(?:-(?:rk[48]|[a-z]+))?)(-?[1-9]\d{0,5})?", str(name))
     if match is None or match[1] not in OVERRIDES or (match[2] is None) != (match[1] == "tiny-preact"):
         raise InputError(f"unknown model {name!r}; allowed: {NAMES}")
     family, depth = match[1], int(match[2] or 0)

@@ -143,10 +143,10 @@ def he_init(model: nn.Module) -> nn.Module:
 
 
 def require_positive(**values) -> None:
-    """Raise InputError naming the first value that is not a positive integer."""
+    """Raise InputError naming the first value that is not a positive integer of at most a million."""
     for name, value in values.items():
-        if type(value) is not int or value < 1:
-            raise InputError(f"{name} must be a positive integer, got {value!r}")
+        if type(value) is not int or not 1 <= value <= 1_000_000:
+            raise InputError(f"{name} must be a positive integer up to 1,000,000, got {str(value)[:40]!r}")
 
 
 def require_choice(name: str, value, allowed) -> None:

@@ -26,7 +26,7 @@ class CifarHighOrder(CifarPreact):
                  width: int = 16, num_classes: int = 10):
         require_choice("scheme", scheme, SCHEMES)
         require_bool(learnable=learnable)
-        if stages not in (14, 16) or (stages == 16 and scheme != "rk8"):
+        if type(stages) is not int or stages not in (14, 16) or (stages == 16 and scheme != "rk8"):
             raise InputError(f"stages must be 14 or 16 and is for rk8, got {stages!r} for {scheme}")
         method = tableau("rk9" if stages == 16 else scheme)
         inner = None

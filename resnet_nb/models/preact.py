@@ -1,7 +1,5 @@
 """Residual units with the activation in five places, and the pre-activation networks (arXiv 1603.05027)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,16 +50,16 @@ class Scale(nn.Module):
 class Gate(nn.Module):
     """(1 - g) * h + F, or exclusively (1 - g) * h + g * F, with g = sigmoid(W_g x + b_g) (Fig. 2c and 2d).
 
-    W_g is a 1x1 convolution of the unit's input; b_g starts at `bias` in every channel.
+    W_g is a 1x1 convolution of the unit's input; b_g starts at `start` in every channel.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, bias: float, exclusive: bool):
+    def __init__(self, inputs: int, outputs: int, stride: int, start: float, exclusive: bool):
         super().__init__()
-        self.gate = nn.Conv2d(inputs, outputs, 1, stride)
-        self.start, self.exclusive = bias, exclusive
+        self.gate, self.exclusive = conv1x1(inputs, outputs, stride), exclusive
+        self.bias = nn.Parameter(torch.full((outputs, 1, 1), float(start)))
 
     def forward(self, x: Tensor, h: Tensor, residual: Tensor) -> Tensor:
-        g = torch.sigmoid(self.gate(x))
+        g = torch.sigmoid(self.gate(x) + self.bias)
         return (1 - g) * h + (g * residual if self.exclusive else residual)
 
 
@@ -84,13 +82,18 @@ def make_join(shortcut: str, inputs: int, outputs: int, stride: int, constants: 
 class Unit(nn.Module):
     """One residual unit, Fig. 4 (a) to (e) and Fig. 2: (N, inputs, H, W) -> (N, outputs, H/stride, W/stride).
 
-    before: what stands before the two paths split (d, e), residual: the layers of F, after: what follows
-    the addition (a, b), each an nn.Sequential in the order of Fig. 4. A projection reads the activated
-    signal, as in the authors' code; every other shortcut reads x itself, so that the path stays clean.
+    before: the activation that comes before F (d, e), residual: the layers of F, after: what follows the
+    addition (a, b), each an nn.Sequential in the order of Fig. 4. A projection reads the activated signal,
+    too, as in the authors' code; every other shortcut reads x itself, so that the path stays clean.
+    convs: two or three, as `unit_convs` gives them; first: without `before`, which the stem has done.
+    Raises InputError on another placement or shortcut, or on constants that it does not take.
     """
 
     def __init__(self, convs: list[nn.Conv2d], placement: str, shortcut: str, first: bool = False, **constants):
         super().__init__()
+        require_choice("placement", placement, PLACEMENTS)
+        require_choice("shortcut", shortcut, ("A", "B", "C", *VARIANTS))
+        require_constants(shortcut, constants)
         inputs, outputs = convs[0].in_channels, convs[-1].out_channels
         stride = convs[0].stride[0] * convs[1].stride[0]
         layers = unit_layers(convs, placement)
@@ -146,9 +149,6 @@ class PreactResNet(nn.Module):
                  stride_on: str = "1x1", first: bool = True, **constants):
         super().__init__()
         require_positive(num_classes=num_classes)
-        require_choice("placement", placement, PLACEMENTS)
-        require_choice("shortcut", shortcut, ("A", "B", "C", *VARIANTS))
-        require_constants(shortcut, constants)
         self.smallest, self.stem, self.stages = smallest, stem, []
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
             units = []
@@ -163,9 +163,6 @@ class PreactResNet(nn.Module):
         self.last = nn.Sequential(*last.get(placement, []))
         self.fc = nn.Linear(inputs, num_classes)
         he_init(self)
-        for module in self.modules():
-            if isinstance(module, Gate):
-                nn.init.constant_(module.gate.bias, module.start)
 
     def forward(self, x: Tensor) -> Tensor:
         require_images(x, self.smallest)
@@ -177,27 +174,27 @@ class PreactResNet(nn.Module):
 
 
 def require_constants(shortcut: str, constants: dict) -> None:
-    """Raise InputError unless `constants` are the finite numbers that this shortcut needs, and no others."""
+    """Raise InputError unless `constants` are the numbers that this shortcut needs, within a million, and no others."""
     needed = VARIANTS.get(shortcut, ())
-    for name in constants.keys() ^ set(needed):
+    for name in sorted(constants.keys() ^ set(needed)):
         raise InputError(f"shortcut {shortcut!r} takes {' and '.join(needed) or 'no constants'}, "
                          f"{name} is {'missing' if name in needed else 'not one of them'}")
     for name, value in constants.items():
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise InputError(f"{name} must be a finite number, got {value!r}")
+        if type(value) not in (int, float) or not -1e6 <= value <= 1e6:
+            raise InputError(f"{name} must be a number from -1e6 to 1e6, got {str(value)[:40]!r}")
 
 
 class CifarPreact(PreactResNet):
     """CIFAR network of 1603.05027: (N, 3, 32, 32) images to (N, num_classes) logits.
 
     depth = 6n + 2 with two 3x3 layers per unit, 9n + 2 with bottleneck units (164 and 1001 in the paper), n
-    units in each of three stages. placement: "a" to "e" of Fig. 4. shortcut: "A", "B" or "C" (default A,
+    units in each of three stages. placement: "a" to "e" of Fig. 4. shortcut: "A", "B" or "C" ("default": A,
     with bottleneck units B), or on option A a variant of Table 1: "scaling" with constants on_shortcut and
     on_residual, "gating" or "exclusive-gating" with gate_bias, "dropout" (ratio 0.5); the table's 1x1
     convolution is "C". With placement "a" it is the network of 1512.03385. Raises InputError on anything else.
     """
 
-    def __init__(self, depth: int, placement: str = "e", bottleneck: bool = False, shortcut: str | None = None,
+    def __init__(self, depth: int, placement: str = "e", bottleneck: bool = False, shortcut: str = "default",
                  width: int = 16, num_classes: int = 10, **constants):
         require_bool(bottleneck=bottleneck)
         form, layers = ("9n+2 with bottleneck=True", 9) if bottleneck else ("6n+2, or 9n+2 with bottleneck=True", 6)
@@ -205,23 +202,25 @@ class CifarPreact(PreactResNet):
             raise InputError(f"depth must be an integer {form}, with n >= 1 (110, or 164 and 1001 with bottleneck units), "
                              f"got {depth!r}")
         require_positive(width=width)
+        if shortcut == "default":
+            shortcut = "B" if bottleneck else "A"
         n = (depth - 2) // layers
         stem = nn.Sequential(conv3x3(3, width), nn.BatchNorm2d(width), nn.ReLU())
-        super().__init__(stem, width, (n, n, n), (width, 2 * width, 4 * width), bottleneck=bottleneck,
-                         placement=placement, shortcut=shortcut or ("B" if bottleneck else "A"),
-                         num_classes=num_classes, smallest=8, **constants)
+        super().__init__(stem, width, (n, n, n), (width, 2 * width, 4 * width), bottleneck=bottleneck, placement=placement,
+                         shortcut=shortcut, num_classes=num_classes, smallest=8, **constants)
 
 
 class ImageNetPreact(PreactResNet):
-    """ImageNet network of 1603.05027, Table 5: bottleneck units with full pre-activation and option B.
+    """ImageNet network of 1603.05027, Table 5: (N, 3, H, W) images to (N, num_classes) logits.
 
-    depth: 50, 101, 152 or 200, whose 16 more units than 152 all stand on the 28x28 maps. Raises InputError
-    on another depth and on inputs smaller than 32 pixels.
+    Bottleneck units with full pre-activation and option B. depth: 50, 101, 152 or 200, whose 16 more units
+    than 152 all stand on the 28x28 maps. width: channels of conv1 and of the first stage's 3x3 layers. stride_on:
+    "1x1" as in the authors' code, or "3x3". Raises InputError on another value and on inputs below 32 pixels.
     """
 
     def __init__(self, depth: int, width: int = 64, num_classes: int = 1000, stride_on: str = "1x1"):
         depths = [known for known, (block, _) in LAYOUTS.items() if block is Bottleneck]
-        if depth not in depths:
+        if type(depth) is not int or depth not in depths:
             raise InputError(f"depth must be one of {', '.join(map(str, depths))}, got {depth!r}")
         require_choice("stride_on", stride_on, ("1x1", "3x3"))
         require_positive(width=width)
@@ -242,8 +241,10 @@ class TinyPreact(PreactResNet):
 
     def __init__(self, stages: tuple[int, ...] = (3, 4, 6), filters: tuple[int, ...] = (64, 128, 256, 512),
                  num_classes: int = 200):
-        if len(filters) != len(stages) + 1 or not stages or any(type(n) is not int or n < 1 for n in (*stages, *filters)):
+        if not all(isinstance(v, (list, tuple)) for v in (stages, filters)) or not len(filters) == len(stages) + 1 > 1:
             raise InputError(f"filters must be one positive integer more than stages, got {stages!r} and {filters!r}")
+        for n in (*stages, *filters):
+            require_positive(stages_and_filters=n)
         if any(n % 4 for n in filters[1:]):
             raise InputError(f"filters after the first must be multiples of 4, got {filters!r}")
         stem = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, filters[0], 5, padding=2, bias=False),

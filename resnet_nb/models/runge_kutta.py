@@ -12,23 +12,40 @@ from dataclasses import dataclass
 from importlib import resources
 
 import torch
-from sympy import QQ, Expr, sqrt, sympify
+from sympy import QQ, Expr, Float, sqrt, sympify
+from sympy.polys.polyerrors import CoercionFailed
 from torch import Tensor, nn
 
 from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import require_choice
+from resnet_nb.models.blocks import require_choice, require_positive
 
+TABLEAUS = ("euler", "midpoint", "rk4", "rk8", "rk9")
 FIELD = QQ.algebraic_field(sqrt(6))  # the numbers p + q√6 with fractions p and q: sums and products stay exact
 
 
 @dataclass(frozen=True)
 class Tableau:
-    """An explicit Runge-Kutta method: a is strictly lower triangular, s rows of s; b has s weights. Exact sympy numbers."""
+    """An explicit Runge-Kutta method: a is strictly lower triangular, s rows of s; b has s weights.
+
+    The numbers are sympy's, exact; Python's integers become such. Raises InputError on another shape, on an
+    implicit method, or on floating-point numbers.
+    """
 
     name: str
     order: int
     a: tuple[tuple[Expr, ...], ...]
     b: tuple[Expr, ...]
+
+    def __post_init__(self):
+        a, b = tuple(tuple(map(sympify, row)) for row in self.a), tuple(map(sympify, self.b))
+        if not b or any(len(row) != len(b) for row in a) or len(a) != len(b):
+            raise InputError(f"a must have {len(b)} rows of {len(b)} numbers, one for each of b")
+        if any(value for i, row in enumerate(a) for value in row[i:]):
+            raise InputError("a must be zero on and above its diagonal: the method is not explicit")
+        if any(value.has(Float) for value in (*b, *sum(a, ()))):
+            raise InputError("a tableau takes exact numbers, such as Rational(1, 2), not floats")
+        object.__setattr__(self, "a", a)
+        object.__setattr__(self, "b", b)
 
     @property
     def stages(self) -> int:
@@ -41,14 +58,18 @@ class Tableau:
         return tuple(sum(row, sympify(0)).expand() for row in self.a)
 
 
-@functools.cache
 def tableau(name: str) -> Tableau:
     """The method called `name`: euler, midpoint, rk4 (the classical one), rk8 or rk9 (Verner's 14 and 16 stages).
 
     Raises InputError for another name.
     """
+    require_choice("tableau", name, TABLEAUS)
+    return _tableau(name)
+
+
+@functools.cache
+def _tableau(name: str) -> Tableau:
     data = tomllib.loads((resources.files("resnet_nb") / "models" / "tableaus.toml").read_text(encoding="utf-8"))
-    require_choice("tableau", name, data)
     rows, b = data[name]["a"], data[name]["b"]
     if name == "rk9":
         rows = data["rk8"]["a"] | rows
@@ -61,12 +82,20 @@ def _number(text: str) -> Expr:
     return sympify(re.sub(r"(\d)√", r"\1*√", text).replace("√6", "sqrt(6)")).expand()
 
 
-@functools.cache
 def rooted_trees(nodes: int) -> tuple[tuple, ...]:
-    """All rooted trees with so many nodes (1, 1, 2, 4, 9, 20, 48, 115, ...); a tree is the tuple of the trees below its root."""
+    """All rooted trees with so many nodes (1, 1, 2, 4, 9, 20, 48, 115, ...); a tree is the tuple of the trees below its root.
+
+    Raises InputError unless nodes is a positive integer.
+    """
+    require_positive(nodes=nodes)
+    return _trees(nodes)
+
+
+@functools.cache
+def _trees(nodes: int) -> tuple[tuple, ...]:
     found = set()
     for parts in _partitions(nodes - 1, nodes - 1):
-        for forest in itertools.product(*(rooted_trees(size) for size in parts)):
+        for forest in itertools.product(*(_trees(size) for size in parts)):
             found.add(tuple(sorted(forest)))
     return tuple(sorted(found))
 
@@ -82,8 +111,16 @@ def _partitions(total: int, largest: int):
 def order_conditions(method: Tableau, order: int) -> dict[tuple, Expr]:
     """Butcher's conditions of one order: rooted tree -> sum_i b_i Phi_i(tree) - 1 / gamma(tree), exactly.
 
-    A method is of order p if these are all zero for the orders 1 to p.
+    A method is of order p if these are all zero for the orders 1 to p. Raises InputError unless order is a
+    positive integer and the numbers are of the form p + q√6.
     """
+    try:
+        return _conditions(method, rooted_trees(order))
+    except CoercionFailed as error:
+        raise InputError(f"the conditions are for numbers p + q√6 with fractions p and q ({error})") from error
+
+
+def _conditions(method: Tableau, trees: tuple[tuple, ...]) -> dict[tuple, Expr]:
     a = [[(j, FIELD.from_sympy(value)) for j, value in enumerate(row) if value] for row in method.a]
     b = [FIELD.from_sympy(value) for value in method.b]
     weights: dict[tuple, list] = {}
@@ -95,7 +132,7 @@ def order_conditions(method: Tableau, order: int) -> dict[tuple, Expr]:
         return weights[tree]
 
     return {tree: FIELD.to_sympy(sum((w * v for w, v in zip(b, phi(tree))), FIELD.zero) - FIELD.one / _gamma(tree))
-            for tree in rooted_trees(order)}
+            for tree in trees}
 
 
 def _nodes(tree: tuple) -> int:
@@ -128,8 +165,10 @@ class RungeKuttaBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         k: list[Tensor] = []
+        sums = torch.promote_types(x.dtype, torch.float32)  # in 16 bits the large coefficients of rk8 do not cancel
+        x = x.to(sums)
         for function, row in zip(self.functions, self.rows):
-            k.append(function(self._moved(x, row, k)))
+            k.append(function(self._moved(x, row, k)).to(sums))
         return self._moved(x, self.rows[-1], k)
 
     def _moved(self, x: Tensor, row: list[tuple[int, int]], k: list[Tensor]) -> Tensor:

@@ -9,9 +9,13 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
 from torch import Tensor, nn
 
+from resnet_nb.models.preact import Unit
+from resnet_nb.models.runge_kutta import Tableau
 from resnet_nb.plot.diagrams import draw_block, draw_networks
+from resnet_nb.plot.units import draw_unit, draw_wiring
 
-__all__ = ["Figure", "bars", "blocks", "curves", "grids", "images", "lines", "networks", "style", "train_test"]
+__all__ = ["Figure", "bars", "blocks", "curves", "grids", "images", "lines", "networks", "style", "train_test",
+           "units", "wirings"]
 
 COLORS = sns.color_palette("colorblind")
 DASHES = ("-", "--", "-.", ":")
@@ -86,16 +90,17 @@ def train_test(panels: dict[str, dict[str, list[dict]]], alt: str) -> Figure:
 
 
 def lines(series: dict[str, dict[float, float] | list[float]], xlabel: str, ylabel: str, alt: str,
-          log: bool = False, top: float | None = None) -> Figure:
+          log: bool = False, top: float | None = None, log_x: bool = False) -> Figure:
     """Lines in one panel: name -> values at 1, 2, 3, ..., or name -> {x: y}.
 
-    log: logarithmic y axis; the other one starts at 0. top: cut the y axis there; say so in the caption.
+    log: logarithmic y axis; the other one starts at 0. log_x: the same for x. top: cut the y axis there; say so in the caption.
     """
     figure, axis = plt.subplots(figsize=(7, 3.6))
     for i, (name, values) in enumerate(series.items()):
         points = values if isinstance(values, dict) else dict(enumerate(values, 1))
         axis.plot(points.keys(), points.values(), label=name, **_look(i, len(points)))
-    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear",
+             xscale="log" if log_x else "linear")
     axis.set_ylim(bottom=None if log else 0, top=top)
     if len(series) > 1:
         axis.legend()
@@ -181,4 +186,27 @@ def networks(models: dict[str, nn.Module], alt: str, input_size: int = 224) -> F
     """
     figure, axis = plt.subplots(figsize=(3.0 * len(models), 11))
     draw_networks(axis, models, input_size)
+    return Figure(figure, alt)
+
+
+def units(modules: dict[str, Unit], alt: str) -> Figure:
+    """Units of 1603.05027 side by side, layer by layer (its Fig. 2 and Fig. 4): title -> unit."""
+    figure, axes = plt.subplots(1, len(modules), figsize=(2.1 * len(modules), 4.2), squeeze=False)
+    for axis, (title, unit) in zip(axes[0], modules.items()):
+        draw_unit(axis, unit)
+        axis.set_title(title, fontsize=11)
+    return Figure(figure, alt)
+
+
+def wirings(methods: dict[str, Tableau], alt: str) -> Figure:
+    """How the stages of Runge-Kutta blocks are connected, one below the other: title -> method."""
+    heights = [2 + 0.2 * method.stages for method in methods.values()]
+    width = max(method.stages for method in methods.values()) + 2.4
+    scale = min(1.1, 9 / width)  # inches for the distance of two stages
+    figure, axes = plt.subplots(len(methods), 1, figsize=(scale * width, scale * (sum(heights) + 0.4 * len(methods))),
+                                height_ratios=heights, squeeze=False)
+    for axis, (title, method) in zip(axes[:, 0], methods.items()):
+        draw_wiring(axis, method)
+        axis.set_xlim(right=width - 0.6)
+        axis.set_title(title, fontsize=11, loc="left")
     return Figure(figure, alt)

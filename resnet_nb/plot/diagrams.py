@@ -27,14 +27,14 @@ def draw_block(axis: Axes, block: nn.Module) -> None:
     bottom = top
     for i, conv in enumerate(convs):
         y = top - 0.9 - i
-        _arrow(axis, (0, bottom), (0, y + 0.28))
+        arrow(axis, (0, bottom), (0, y + 0.28))
         if i:
             axis.text(0.12, y + 0.5, "relu", va="center", fontsize=10)
         side = conv.kernel_size[0]
-        _box(axis, 0, y, 2.2, 0.5, f"{side}×{side}, {conv.out_channels}", "#d0e3f5", 11)
+        box(axis, 0, y, 2.2, 0.5, f"{side}×{side}, {conv.out_channels}", "#d0e3f5", 11)
         bottom = y - 0.28
     shortcut = SHORTCUT_LABELS.get(type(block.downsample))
-    _arrow(axis, (0, bottom), (0, -0.42 if shortcut else -0.78))
+    arrow(axis, (0, bottom), (0, -0.42 if shortcut else -0.78))
     axis.text(-0.2, bottom / 2 - 0.25, "F(x)" if shortcut else "H(x)", ha="right", va="center")
     if shortcut:
         axis.text(0, -0.6, "+", ha="center", va="center", fontsize=15,
@@ -43,7 +43,7 @@ def draw_block(axis: Axes, block: nn.Module) -> None:
         axis.add_patch(FancyArrowPatch(path=around, arrowstyle="-|>", mutation_scale=12, color="0.25",
                                        linestyle="-" if isinstance(block.downsample, nn.Identity) else ":"))
         axis.text(1.6, top / 2 - 0.3, shortcut, va="center")
-    _arrow(axis, (0, -0.78), (0, -1.1))
+    arrow(axis, (0, -0.78), (0, -1.1))
     axis.text(0.12, -1.0, "relu", va="center", fontsize=10)
 
 
@@ -69,8 +69,8 @@ def draw_networks(axis: Axes, models: dict[str, nn.Module], input_size: int) -> 
             y = start[size] + seen[size]
             seen[size] += 1
             if previous is not None:
-                _arrow(axis, (x, previous + 0.38), (x, y - 0.38), 4)
-            _box(axis, x, y, 1.15, 0.62, text, "white" if layer is None else SHADES.get(size, "white"), 7)
+                arrow(axis, (x, previous + 0.38), (x, y - 0.38), 4)
+            box(axis, x, y, 1.15, 0.62, text, "white" if layer is None else SHADES.get(size, "white"), 7)
             places.setdefault(_block_of(layer), []).append(y)
             previous = y
         _draw_shortcuts(axis, x, models[title], places)
@@ -111,11 +111,13 @@ def _text(layer) -> str:
     return f"{layer.kernel}×{layer.kernel} conv, {layer.outputs}" + (f", /{layer.stride}" if layer.stride > 1 else "")
 
 
-def _box(axis: Axes, x: float, y: float, width: float, height: float, text: str, color: str, size: int) -> None:
+def box(axis: Axes, x: float, y: float, width: float, height: float, text: str, color: str, size: int) -> None:
+    """A rounded box around (x, y) with text of this size."""
     axis.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, facecolor=color, **BOX))
     axis.text(x, y, text, ha="center", va="center", fontsize=size)
 
 
-def _arrow(axis: Axes, start: tuple, end: tuple, scale: int = 9) -> None:
+def arrow(axis: Axes, start: tuple, end: tuple, scale: int = 9) -> None:
+    """A straight arrow."""
     axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=scale, color="0.25", linewidth=1,
                                    shrinkA=0, shrinkB=0))

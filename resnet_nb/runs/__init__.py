@@ -101,7 +101,9 @@ def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
 
 
 def _variant(overrides: dict) -> str:
-    return ", ".join(f"{key} {value}" for key, value in sorted(overrides.items()))
+    # 6.0 is 6 and a tuple is a list, as in run.json
+    values = {key: value if type(value) is not float else f"{value:g}" for key, value in overrides.items()}
+    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
 
 
 def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, variant: str = "") -> Path:
@@ -124,11 +126,13 @@ def record(out: Path, weights: bool = True) -> Path:
     one is recorded in its place.
     """
     model, info, log = load_run(Path(out))
-    if other := info["overrides"].keys() & {"width", "num_classes"}:
-        raise InputError(f"only networks of the papers are recorded; {out} overrides {', '.join(sorted(other))}")
+    if "width" in info["overrides"] or info["model"] == "tiny-preact":
+        raise InputError(f"only networks of the papers are recorded; {out} is {info['model']} {info['overrides']}")
     del info["weights_sha256"]  # of the float32 weights
     recipe = info["recipe"]
     schedule = f"{info['data']['name']}-{recipe['iterations']}x{recipe['batch_size']}"
+    if warmup := recipe.get("warmup_iterations"):
+        schedule += f"-warmup{warmup}"
     folder = RECORDED / schedule / run_name(info["model"], info["overrides"], info["seed"])
     files = {"log.jsonl": log_bytes(log)}
     size = sum(weight.numel() for weight in model.parameters())

@@ -117,7 +117,7 @@ class RunFolder:
 
     def _compare(self, found: dict, where: str) -> None:
         for key, value in self.settings.items():
-            if found.get(key) != value:
+            if _complete(found).get(key) != value:
                 raise InputError(f"{where} is of another run: its {key} is {found.get(key)}, asked for {value}; "
                                  "choose another --out")
 
@@ -128,6 +128,12 @@ class RunFolder:
         except OSError as error:
             raise TrainingStopped(f"cannot write to {self.out} ({error.strerror or error}); what was saved before is "
                                   "kept: make room, and the same command continues") from error
+
+
+def _complete(info: dict) -> dict:
+    """run.json with what a run of an older version does not say: it had no warm-up of known length."""
+    return {**info, "recipe": {**info["recipe"], "warmup_iterations": info["recipe"].get("warmup_iterations")}} \
+        if isinstance(info.get("recipe"), dict) else info
 
 
 def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:

@@ -69,7 +69,7 @@ RECIPES = {
 def recipe_for(kind: str, model: str, iterations: int | None = None) -> Recipe:
     """The recipe called `kind` for the network called `model`, shortened if `iterations` are given.
 
-    "cifar" warms CIFAR nets of 110 layers and more up with 0.01 (§4.2; the paper says it of
+    "cifar" warms cifar-resnet and cifar-plain of 110 layers and more up with 0.01 (§4.2; the paper says it of
     ResNet-110 only, 1202 layers are our reading). Raises InputError for an unknown kind or a bad
     number of iterations.
     """

@@ -32,8 +32,8 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
     versions, device, wall time, where it was continued), log.jsonl (one line per evaluation),
     checkpoint.pt (every `save_seconds` while unfinished; the one before it is kept) and
     weights.safetensors (when finished). The same call again continues from the checkpoint; on one CPU
-    with the same number of threads the result is that of an uninterrupted run to the last bit. A
-    finished run is left alone. overrides: for `models.build`. deadline: a time of `time.monotonic`;
+    with the same number of threads the result is that of an uninterrupted run to the last bit (on CUDA
+    a net with dropout draws new masks when it continues). A finished run is left alone. overrides: for `models.build`. deadline: a time of `time.monotonic`;
     after at least one iteration the run stops before it, with a checkpoint. source says where the data
     came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. Seeds torch's
     global generator.
@@ -44,6 +44,8 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
     """
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
+    if "num_classes" in (overrides or {}):
+        raise InputError("num_classes is no override of a training: it comes from the data")
     settings = {
         "model": name, "overrides": overrides or {}, "recipe": asdict(recipe), "seed": seed,
         "precision": precision, "processes": world.size,

@@ -79,7 +79,8 @@ SWEEPS = {
                            for scheme in ("euler", "midpoint", "rk4")),
                          *(Job(f"cifar-{scheme}92", 0, recipe="start") for scheme in ("euler", "rk8"))],
     # what the notebooks take apart live, on data that need no download
-    "shapes": [Job(net, 0, recipe="shapes") for net in ("cifar-resnet20", "cifar-plain20", "cifar-resnet56")],
+    "shapes": [Job(net, 0, recipe="shapes")
+               for net in ("cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-euler32")],
 }
 
 
