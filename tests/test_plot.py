@@ -10,7 +10,11 @@ from PIL import Image
 
 from resnet_nb import plot
 from resnet_nb.models import BasicBlock
+from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
+from resnet_nb.models.runge_kutta import tableau
+from resnet_nb.paper import facts
 from resnet_nb.plot.diagrams import draw_block
+from resnet_nb.plot.units import draw_unit, draw_wiring
 
 LOG = [{"iteration": 10, "train_error": 60.0, "test_error": 65.0}, {"iteration": 20, "train_error": 30.04, "test_error": 41.0}]
 
@@ -39,6 +43,48 @@ def test_a_plain_block_has_no_shortcut():
     text = words(drawn(BasicBlock(8, 8, 1, None, "3x3")))
     assert "H(x)" in text
     assert not any(other in text for other in ("+", "identity", "zeros", "projection", "F(x)"))
+
+
+def drawn_unit(placement, shortcut="A", inputs=8, **constants):
+    figure, axis = plt.subplots()
+    draw_unit(axis, Unit(unit_convs(inputs, 8, 1, False), placement, shortcut, **constants))
+    plt.close(figure)
+    return axis
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_unit_is_drawn_layer_by_layer(placement):
+    axis = drawn_unit(placement)
+    by_height = sorted(axis.texts, key=lambda text: -text.get_position()[1])
+    words = [text.get_text() for text in by_height if text.get_text() in ("conv", "BN", "ReLU", "+")]
+    key = PLACEMENTS[placement].lower().replace("pre-", "pre").replace(" ", "_").replace("-", "_")
+    inside, after = facts("preact-units")[key].split(" | add")
+    assert words == [*inside.split(), "+", *after.replace(",", "").split()]
+    bold = max(line.get_linewidth() for line in axis.lines) > 2
+    assert bold == (placement in "cde")  # nothing stands on the path from unit to unit
+
+
+@pytest.mark.parametrize("shortcut, constants, words", [
+    ("scaling", {"on_shortcut": 0.5, "on_residual": 0.25}, ["× 0.5", "× 0.25"]), ("gating", {"gate_bias": 0}, ["1 − g(x)"]),
+    ("exclusive-gating", {"gate_bias": 0}, ["1 − g(x)", "× g(x)"]), ("dropout", {}, ["dropout"]), ("C", {}, ["1×1 conv"])])
+def test_what_stands_on_the_shortcut_is_written_there(shortcut, constants, words):
+    axis = drawn_unit("c", shortcut, **constants)
+    shown = [text.get_text() for text in axis.texts]
+    assert sorted(text for text in shown if "×" in text or "g(x)" in text or text == "dropout") == sorted(words)
+    assert max(line.get_linewidth() for line in axis.lines) <= 2
+
+
+def test_a_wiring_has_an_arrow_for_every_coefficient():
+    for name, labels in (("midpoint", ["1/2", "1"]), ("rk4", ["1/2", "1/2", "1", "1/6", "1/3", "1/3", "1/6"]), ("rk8", [])):
+        figure, axis = plt.subplots()
+        draw_wiring(axis, tableau(name))
+        plt.close(figure)
+        method = tableau(name)
+        count = sum(bool(value) for row in (*method.a, method.b) for value in row)
+        boxes, straight = method.stages, method.stages + 2  # x into every stage and the result, and the result's own
+        assert len(axis.patches) == count + boxes + straight
+        written = [text.get_text() for text in axis.texts]
+        assert [text for text in written if text in ("1", "1/2", "1/3", "1/6")] == labels
 
 
 def test_figures_carry_their_numbers():
@@ -88,3 +134,16 @@ def test_grids_write_every_number(shown):
     plot.grids({"one": torch.tensor([[1.0, -2.5]]), "two": torch.eye(2)}, "Words.")
     numbers = re.findall(r"-?[\d.]+", " ".join(words(axis) for axis in shown[0].axes))
     assert numbers == ["1.0", "-2.5", "1.0", "0.0", "0.0", "1.0"]
+
+
+def test_a_logarithmic_x_axis_has_a_tick_at_every_value(shown):
+    plot.lines({"a": {4: 1.0, 8: 0.1}, "b": {8: 1.0, 16: 0.2}}, "steps", "error", "Two lines.", log=True, log_x=True)
+    axis = shown[0].axes[0]
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["4", "8", "16"]
+
+
+def test_units_and_wirings_have_a_panel_each(shown):
+    plot.units({"one": Unit(unit_convs(4, 4, 1, False), "e", "A"), "two": Unit(unit_convs(4, 4, 1, True), "a", "B")}, "Units.")
+    plot.wirings({"RK4": tableau("rk4"), "RK8": tableau("rk8")}, "Wirings.")
+    assert [[axis.get_title() or axis.get_title("left") for axis in figure.axes] for figure in shown] == [["one", "two"], ["RK4", "RK8"]]

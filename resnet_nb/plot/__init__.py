@@ -93,17 +93,21 @@ def lines(series: dict[str, dict[float, float] | list[float]], xlabel: str, ylab
           log: bool = False, top: float | None = None, log_x: bool = False) -> Figure:
     """Lines in one panel: name -> values at 1, 2, 3, ..., or name -> {x: y}.
 
-    log: logarithmic y axis; the other one starts at 0. log_x: the same for x. top: cut the y axis there; say so in the caption.
+    log: logarithmic y axis; the other one starts at 0. log_x: the same for the x axis of {x: y}, with a
+    tick at each x. top: cut the y axis there; say so in the caption.
     """
     figure, axis = plt.subplots(figsize=(7, 3.6))
     for i, (name, values) in enumerate(series.items()):
         points = values if isinstance(values, dict) else dict(enumerate(values, 1))
         axis.plot(points.keys(), points.values(), label=name, **_look(i, len(points)))
-    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear",
-             xscale="log" if log_x else "linear")
+    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axis.set_ylim(bottom=None if log else 0, top=top)
-    if len(series) > 1:
-        axis.legend()
+    if log_x:
+        ticks = sorted({x for values in series.values() for x in dict(values)})
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    if len(series) > 1:  # beside the picture where lines cross all of it
+        axis.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if log_x else {}))
     return Figure(figure, alt)
 
 
