@@ -44,15 +44,22 @@ def unit(placement, shortcut="A", inputs=4, width=4, stride=1, bottleneck=False,
 # ---- counts and layout
 
 
-@pytest.mark.parametrize("depth, bottleneck", [(110, False), (164, True), (1001, True)])
-def test_the_three_nets_of_the_paper(depth, bottleneck):
-    want, found = counts(f"cifar-preact{depth}"), describe(on_meta(f"cifar-preact{depth}", bottleneck=bottleneck), 32)
+@pytest.fixture(scope="module")
+def deepest():
+    """ResNet-1001: it takes seconds to build."""
+    return on_meta("cifar-preact1001", bottleneck=True)
+
+
+@pytest.mark.parametrize("depth", [110, 164, 1001])
+def test_the_three_nets_of_the_paper(depth, deepest):
+    model = deepest if depth == 1001 else on_meta(f"cifar-preact{depth}", bottleneck=depth == 164)
+    want, found = counts(f"cifar-preact{depth}"), describe(model, 32)
     assert (found.params, found.multiply_adds, found.layers) == (want["params"], want["multiply_adds"], depth)
     assert found.stage_sizes == (32, 16, 8)
 
 
-def test_1001_layers_have_the_printed_10_2_million_without_bn():
-    model = on_meta("cifar-preact1001", bottleneck=True)
+def test_1001_layers_have_the_printed_10_2_million_without_bn(deepest):
+    model = deepest
     bn = sum(p.numel() for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters())
     printed = table(4, V2).row("CIFAR-10 ResNet-1001 pre-act")["params"]
     total = sum(p.numel() for p in model.parameters())
@@ -358,8 +365,8 @@ def test_a_unit_refuses_what_a_net_refuses():
             Unit(unit_convs(4, 4, 1, False), placement, shortcut, **constants)
 
 
-def test_the_names_and_channels_are_the_papers():
-    said, model = facts("preact-architectures"), on_meta("cifar-preact1001", bottleneck=True)
+def test_the_names_and_channels_are_the_papers(deepest):
+    said, model = facts("preact-architectures"), deepest
     stages = [model.layer1, model.layer2, model.layer3]
     assert [len(stage) for stage in stages] == [said["resnet1001"]["units_per_map_size"]] * 3
     assert [stage[-1].residual[-1].out_channels for stage in stages] == said["channels"]["stages"]

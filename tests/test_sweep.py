@@ -77,8 +77,9 @@ def test_the_jobs_can_be_built_and_have_folders_of_their_own(name):
     jobs = SWEEPS[name]
     assert len({job.folder for job in jobs}) == len(jobs)
     for job in {(job.model, *job.overrides.items()): job for job in jobs}.values():
-        with torch.device("meta"):
-            build(job.model, **job.overrides)
+        if "1001" not in job.model:  # takes seconds, and test_preact.py builds it
+            with torch.device("meta"):
+                build(job.model, **job.overrides)
         assert recipe_for(job.recipe, job.model).iterations == RECIPES[job.recipe].iterations
 
 
