@@ -25,6 +25,21 @@ def on_meta(name, **overrides):
         return build(name, **overrides)
 
 
+def seeded(name, **overrides):
+    """The network with the weights of seed 0."""
+    torch.manual_seed(0)
+    return build(name, **overrides)
+
+
+def refused(make, what, /, **overrides):
+    """The one line with which make(what, **overrides) is refused."""
+    with pytest.raises(InputError) as caught, torch.device("meta"):
+        make(what, **overrides)
+    message = str(caught.value)
+    assert isinstance(caught.value, ValueError) and len(message.splitlines()) == 1
+    return message
+
+
 def perturb(model, seed=0):
     """Batch normalizations that are all different, so that none can stand in for another."""
     generator = torch.Generator().manual_seed(seed)
@@ -345,11 +360,7 @@ BAD_NETS = [
 
 @pytest.mark.parametrize("make, what, overrides, allowed", BAD_NETS)
 def test_bad_networks_are_refused_with_what_is_allowed(make, what, overrides, allowed):
-    with pytest.raises(InputError) as caught, torch.device("meta"):
-        make(what, **overrides)
-    message = str(caught.value)
-    assert isinstance(caught.value, ValueError)
-    assert allowed in message and len(message.splitlines()) == 1
+    assert allowed in refused(make, what, **overrides)
 
 
 @pytest.mark.parametrize("name, smallest", [("cifar-resnet8", 8), ("resnet18", 32)])

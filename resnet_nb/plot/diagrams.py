@@ -37,8 +37,7 @@ def draw_block(axis: Axes, block: nn.Module) -> None:
     arrow(axis, (0, bottom), (0, -0.42 if shortcut else -0.78))
     axis.text(-0.2, bottom / 2 - 0.25, "F(x)" if shortcut else "H(x)", ha="right", va="center")
     if shortcut:
-        axis.text(0, -0.6, "+", ha="center", va="center", fontsize=15,
-                  bbox={"boxstyle": "circle,pad=0.12", "facecolor": "white", "edgecolor": "0.25"})
+        plus(axis, 0, -0.6, 15, 0.12)
         around = Path([(0, top), (1.5, top), (1.5, -0.6), (0.2, -0.6)])
         axis.add_patch(FancyArrowPatch(path=around, arrowstyle="-|>", mutation_scale=12, color="0.25",
                                        linestyle="-" if isinstance(block.downsample, nn.Identity) else ":"))
@@ -115,6 +114,12 @@ def box(axis: Axes, x: float, y: float, width: float, height: float, text: str, 
     """A rounded box around (x, y) with text of this size."""
     axis.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, facecolor=color, **BOX))
     axis.text(x, y, text, ha="center", va="center", fontsize=size)
+
+
+def plus(axis: Axes, x: float, y: float, size: int = 13, pad: float = 0.1) -> None:
+    """The addition: a plus in a circle."""
+    axis.text(x, y, "+", ha="center", va="center", fontsize=size,
+              bbox={"boxstyle": f"circle,pad={pad}", "facecolor": "white", "edgecolor": "0.25"})
 
 
 def arrow(axis: Axes, start: tuple, end: tuple, scale: int = 9) -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from resnet_nb.models.preact import Drop, Gate, Scale, Unit
 from resnet_nb.models.runge_kutta import Tableau
-from resnet_nb.plot.diagrams import arrow, box
+from resnet_nb.plot.diagrams import arrow, box, plus
 
 LAYERS = {nn.Conv2d: ("conv", "#d0e3f5"), nn.BatchNorm2d: ("BN", "#e4e4e4"), nn.ReLU: ("ReLU", "#ffffff")}
 
@@ -31,8 +31,7 @@ def draw_unit(axis: Axes, unit: Unit) -> None:
         box(axis, 0, (split + add) / 2, 1.15, 0.62, text, "#fbe3d6", 9)
     axis.add_patch(FancyArrowPatch(path=Path([(1.3, end), (1.3, add), (0.2, add)]), arrowstyle="-|>", mutation_scale=9,
                                    color="0.25"))
-    axis.text(0, add, "+", ha="center", va="center", fontsize=13,
-              bbox={"boxstyle": "circle,pad=0.1", "facecolor": "white", "edgecolor": "0.25"})
+    plus(axis, 0, add)
     last = _chain(axis, unit.after, 0, add - 0.22)
     arrow(axis, (0, last), (0, last - 0.4))
     axis.text(0, last - 0.62, "$x_{l+1}$", ha="center", va="center", fontsize=11)
@@ -89,8 +88,7 @@ def draw_wiring(axis: Axes, method: Tableau) -> None:
                 _wire(axis, j, i, value, labels)
     for i in range(1, s + 1):
         box(axis, i, 0, 0.5, 0.5, f"$F_{{{i}}}$", "#d0e3f5", 11 if labels else 8)
-    axis.text(s + 1, 0, "+", ha="center", va="center", fontsize=13,
-              bbox={"boxstyle": "circle,pad=0.1", "facecolor": "white", "edgecolor": "0.25"})
+    plus(axis, s + 1, 0)
     arrow(axis, (s + 1.2, 0), (s + 1.45, 0))
     axis.text(s + 1.55, 0, "$y$", ha="left", va="center", fontsize=12)
 

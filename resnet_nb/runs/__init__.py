@@ -101,9 +101,8 @@ def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
 
 
 def _variant(overrides: dict) -> str:
-    # 6.0 is 6 and a tuple is a list, as in run.json
-    values = {key: value if type(value) is not float else f"{value:g}" for key, value in overrides.items()}
-    return ", ".join(f"{key} {value}" for key, value in sorted(values.items()))
+    # :g so that -6.0 is -6
+    return ", ".join(f"{key} {value:g}" if type(value) is float else f"{key} {value}" for key, value in sorted(overrides.items()))
 
 
 def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, variant: str = "") -> Path:

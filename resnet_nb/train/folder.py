@@ -116,8 +116,9 @@ class RunFolder:
             checkpoint.remove(self.out)
 
     def _compare(self, found: dict, where: str) -> None:
+        found = _complete(found)
         for key, value in self.settings.items():
-            if _complete(found).get(key) != value:
+            if found.get(key) != value:
                 raise InputError(f"{where} is of another run: its {key} is {found.get(key)}, asked for {value}; "
                                  "choose another --out")
 
@@ -131,9 +132,9 @@ class RunFolder:
 
 
 def _complete(info: dict) -> dict:
-    """run.json with what a run of an older version does not say: it had no warm-up of known length."""
-    return {**info, "recipe": {**info["recipe"], "warmup_iterations": info["recipe"].get("warmup_iterations")}} \
-        if isinstance(info.get("recipe"), dict) else info
+    """Settings with what those of an older version do not say: it knew no warm-up of a given length."""
+    recipe = info.get("recipe")
+    return {**info, "recipe": {"warmup_iterations": None, **recipe}} if isinstance(recipe, dict) else info
 
 
 def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:

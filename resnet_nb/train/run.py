@@ -33,8 +33,8 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
     checkpoint.pt (every `save_seconds` while unfinished; the one before it is kept) and
     weights.safetensors (when finished). The same call again continues from the checkpoint; on one CPU
     with the same number of threads the result is that of an uninterrupted run to the last bit (on CUDA
-    a net with dropout draws new masks when it continues). A finished run is left alone. overrides: for `models.build`. deadline: a time of `time.monotonic`;
-    after at least one iteration the run stops before it, with a checkpoint. source says where the data
+    a net with dropout draws new masks when it continues). A finished run is left alone. overrides: for
+    `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least one iteration the run stops before it, with a checkpoint. source says where the data
     came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. Seeds torch's
     global generator.
     Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be
