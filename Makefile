@@ -22,7 +22,7 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=notebooks $(ROOT_FLAG) $(LAB_ARGS)
 
 test: $(READY) ## run the tests, then every notebook against its stored outputs
-	$(PY) -m pytest tests
+	$(PY) -m pytest -n auto --maxprocesses 4 tests
 	$(PY) -m pytest --nbval notebooks/
 
 notebooks: $(READY) ## execute every notebook anew and store the outputs

@@ -10,6 +10,12 @@ ROOT = pathlib.Path(__file__).resolve().parent
 NBVAL_DEFAULT_TIMEOUT = 2000
 
 
+# Several workers of pytest-xdist share the cores; this comes before they, or what they start, import torch.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+
 def pytest_configure(config):
     option = config.option
     if not (getattr(option, "nbval", False) or getattr(option, "nbval_lax", False)):

@@ -15,12 +15,15 @@ from resnet_nb import __version__, anatomy, data, models, train
 from resnet_nb.errors import InputError, Interrupted, TrainingStopped, first_line
 from resnet_nb.train.bench import bench
 from resnet_nb.train.sweep import SWEEPS, sweep
+from resnet_nb.train.testing import TESTINGS, scores_of, top_k_error
 
 EXAMPLES = """examples:
   python -m resnet_nb train cifar-resnet20 --data shapes10 --iterations 300 --out runs/first
   python -m resnet_nb train cifar-plain56 --data cifar10 --download --out runs/plain56
   python -m resnet_nb sweep table6 --data cifar10 --out runs/table6 --time-limit 25m
   python -m resnet_nb evaluate runs/first
+  python -m resnet_nb train resnet50 --recipe imagenet --data IMAGENET --out runs/resnet50
+  python -m resnet_nb evaluate resnet50 --data IMAGENET --testing 10-crop --download
   python -m resnet_nb bench cifar-resnet20
   python -m resnet_nb describe resnet50
   python -m resnet_nb record runs/table6/cifar-resnet20-s0
@@ -42,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
                   formatter_class=argparse.RawDescriptionHelpFormatter)
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    source = "shapes10, cifar10 (below ./data), or a folder with train/<class>/* and test/<class>/*"
+    source = "shapes10, cifar10 (below ./data), or a folder with train/<class>/* and test/<class>/* (or val/ for imagenet)"
 
     sub = commands.add_parser("train", help="train one network and write the run into a folder")
     sub.add_argument("name", metavar="NAME", help=models.NAMES)
@@ -57,9 +60,12 @@ def parser() -> argparse.ArgumentParser:
     _training_options(sub, source)
     sub.set_defaults(run=_sweep)
 
-    sub = commands.add_parser("evaluate", help="test error of a finished run")
-    sub.add_argument("run_folder", type=Path, metavar="DIR")
+    sub = commands.add_parser("evaluate", help="test error of a finished run, or of torchvision's weights")
+    sub.add_argument("what", metavar="DIR|NAME", help=f"folder of a run, or {'|'.join(models.weights.NAMES)} with torchvision's weights")
     sub.add_argument("--data", metavar="SOURCE", help=f"{source} (default: the run's own)")
+    sub.add_argument("--testing", choices=TESTINGS, default="center",
+                     help="of ImageNet: one view (default), ten crops (Tables 2, 3), or the whole image at five scales (Table 4)")
+    sub.add_argument("--download", action="store_true", help="fetch torchvision's weights if they are not there")
     sub.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     sub.set_defaults(run=_evaluate)
 
@@ -160,7 +166,7 @@ def _train(args) -> None:
         models.build(args.name, **overrides)  # a wrong name is told before the data are read
     with train.join() as world:
         with world.agreed():
-            settings = _training_settings(args)
+            settings = _training_settings(args, recipe.augmentation)
         last = train.run(args.name, recipe=recipe, seed=args.seed, overrides=overrides, world=world,
                          out=args.out, **settings)
         if world.rank == 0 and last is None:
@@ -179,10 +185,10 @@ def _sweep(args) -> None:
     print(f"all {len(jobs)} runs are finished" if finished else "not finished: the same command continues")
 
 
-def _training_settings(args) -> dict:
+def _training_settings(args, augmentation: data.Augmentation | None = None) -> dict:
     device = _device(args.device)
     deadline = None if args.time_limit is None else args.started + args.time_limit
-    dataset = data.load(args.data, download=args.download, progress=os.environ.get("RANK", "0") == "0")
+    dataset = data.load(args.data, args.download, os.environ.get("RANK", "0") == "0", augmentation)
     return {"data": dataset.validation() if args.validation else dataset, "source": args.data, "device": device,
             "precision": args.precision, "deadline": deadline, "progress": True}
 
@@ -201,18 +207,45 @@ def _fail(line: str, code: int) -> int:
 
 
 def _evaluate(args) -> None:
-    model, info, _ = train.load_run(args.run_folder)
+    if args.what in models.weights.NAMES and not Path(args.what).exists():
+        _evaluate_pretrained(args)
+        return
+    model, info, _ = train.load_run(Path(args.what))
+    augmentation = train.augmentation_of(info["recipe"])
+    if augmentation is None and args.testing != "center":
+        raise InputError(f"--testing {args.testing} is for runs of the recipe imagenet; {args.what} is none")
     device = _device(args.device)
-    dataset = data.load(args.data or info["source"], progress=True)
+    dataset = data.load(args.data or info["source"], False, True, augmentation)
     if info["data"]["name"] == f"{dataset.name}-validation":
         dataset = dataset.validation()
     if list(dataset.classes) != (classes := info["data"]["classes"]):
         raise InputError(f"{dataset.name} has the classes {', '.join(dataset.classes)}; the run has {', '.join(classes)}")
     if dataset.fingerprint != info["data"]["fingerprint"]:
         print(f"note: the run was trained on other data ({info['data']['name']})", file=sys.stderr)
+    if isinstance(dataset, data.ImageFiles):
+        _print_errors(info["model"], model, dataset, device, args.testing)
+        return
     with train.float32_as("float32"):
         error, loss = train.evaluate(model.to(device), dataset.to(device))
     print(f"{info['model']} on {dataset.name}: test error {error:.2f} %, loss {loss:.4f}")
+
+
+def _evaluate_pretrained(args) -> None:
+    if args.data is None:
+        raise InputError(f"{args.what} needs --data, a folder with val/<class>/* (or test/<class>/*)")
+    model = models.pretrained(args.what, args.download)
+    dataset = data.test_files(Path(args.data), models.weights.MEAN)
+    if len(dataset.classes) != model.fc.out_features:
+        raise InputError(f"torchvision's weights know {model.fc.out_features:,} classes; {args.data} has "
+                         f"{len(dataset.classes):,} class folders")
+    _print_errors(f"{args.what} (torchvision's weights)", model, dataset, _device(args.device), args.testing)
+
+
+def _print_errors(name: str, model, dataset: data.ImageFiles, device: str, testing: str) -> None:
+    with train.float32_as("float32"):
+        scores = scores_of(model.to(device), dataset.to(device), testing, progress=True)
+    top = {k: top_k_error(scores, dataset.test_labels, k) for k in (1, min(5, len(dataset.classes)))}
+    print(f"{name} on {dataset.name}, {testing}: " + ", ".join(f"top-{k} error {error:.2f} %" for k, error in top.items()))
 
 
 def _bench(args) -> None:

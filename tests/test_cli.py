@@ -220,7 +220,7 @@ BAD_TRAINING = [
     ({"name": "resnet9"}, "18, 34, 50, 101, 152"),
     ({"name": "alexnet"}, "cifar-resnet<6n+2>"),
     ({"--data": "no/such/folder"}, "no/such/folder"),
-    ({"--recipe": "fast"}, "cifar, preact, live"),
+    ({"--recipe": "fast"}, "cifar, preact, imagenet, live"),
     ({"--recipe": "cifar"}, "40"),  # its batch of 128 is more than there are
     ({"--iterations": "0"}, "positive"),
     ({"--iterations": "-3"}, "positive"),

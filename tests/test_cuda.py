@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_imagenet import SMALL, make_pictures
 
-from resnet_nb.data import shapes10
+from resnet_nb.data import load, shapes10
 from resnet_nb.models import build
 from resnet_nb.train import Recipe, Trainer, checkpoint, run
 from resnet_nb.train.bench import bench
@@ -114,3 +115,14 @@ def test_a_run_changes_its_device(data, first, second):
 def test_ours_is_faster(data):
     found = bench("cifar-resnet20", shapes10(2_000, 10), "cuda", "bf16", rounds=2, seconds=1.0)
     assert min(found.ratios) > 3
+
+
+def test_images_from_files_train_on_the_gpu_as_on_the_cpu(tmp_path):
+    files, losses = load(make_pictures(tmp_path / "tiny", 30, 7), augmentation=SMALL), {}
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        net = build("resnet18", width=4, num_classes=3)
+        trainer = Trainer(net, files.to(device), Recipe(iterations=3, batch_size=8, lr=0.01, augmentation=SMALL), seed=1)
+        trainer.train()
+        losses[device] = [line[key] for line in trainer.log for key in ("train_loss", "test_loss")]
+    assert losses["cuda"] == pytest.approx(losses["cpu"], rel=0.02)

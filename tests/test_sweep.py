@@ -72,6 +72,14 @@ def test_higher_order_compares_schemes_at_the_same_depth():
     assert len(found) == 3 * 8
 
 
+def test_fig4_trains_its_four_nets_with_equal_parameters_at_each_depth():
+    with torch.device("meta"):
+        sizes = {job.model: sum(p.numel() for p in build(job.model, **job.overrides).parameters())
+                 for job in SWEEPS["fig4-cpu"]}
+    assert list(sizes) == ["plain18", "resnet18", "plain34", "resnet34"]
+    assert sizes["plain18"] == sizes["resnet18"] < sizes["plain34"] == sizes["resnet34"]
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_the_jobs_can_be_built_and_have_folders_of_their_own(name):
     jobs = SWEEPS[name]
@@ -121,7 +129,8 @@ def test_a_run_of_an_older_version_is_continued_and_skipped(data, tmp_path, fini
     recipe, info = recipe_for("live", "cifar-resnet8", 4), tmp_path / "run.json"
     run("cifar-resnet8", data, tmp_path, recipe, deadline=None if finished else 0.0)
     before = json.loads(info.read_text())
-    assert before["recipe"].pop("warmup_iterations", 0) is None
+    for added in ("warmup_iterations", "patience", "augmentation"):
+        assert before["recipe"].pop(added, 0) is None
     info.write_text(json.dumps(before))
     assert run("cifar-resnet8", data, tmp_path, recipe)["iteration"] == 4
     assert ("resumed" in json.loads(info.read_text())) != finished

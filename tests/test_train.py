@@ -103,7 +103,7 @@ def test_a_warm_up_of_known_length_ends_by_itself(data):
 def test_only_the_paper_recipes_warm_up():
     for kind in RECIPES:
         assert (recipe_for(kind, "cifar-resnet110").warmup_lr is not None) == (kind in ("cifar", "preact"))
-    with pytest.raises(InputError, match="cifar, preact, live"):
+    with pytest.raises(InputError, match="cifar, preact, imagenet, live"):
         recipe_for("fast", "cifar-resnet20")
 
 

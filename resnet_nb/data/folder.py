@@ -25,9 +25,8 @@ def read(root: Path, progress: bool = False):
     """
     files, labels, classes = {}, {}, None
     for part in ("train", "test"):
-        files[part], labels[part], found = _list(root / part)
-        if classes is not None and found != classes:
-            raise InputError(f"{root}/train and {root}/test have different classes: {_difference(classes, found)}")
+        files[part], labels[part], found = list_images(root / part)
+        require_same_classes(root, classes or found, found)
         classes = found
     every = files["train"] + files["test"]
     key = _key(root, every)
@@ -39,7 +38,8 @@ def read(root: Path, progress: bool = False):
     return classes, (images[:split], labels["train"]), (images[split:], labels["test"])
 
 
-def _list(folder: Path) -> tuple[list[Path], list[int], list[str]]:
+def list_images(folder: Path) -> tuple[list[Path], list[int], list[str]]:
+    """Images, their labels and the classes of one part of an image folder. Raises InputError if it has none."""
     if not folder.is_dir():
         raise InputError(f"{folder} is missing; an image folder holds train/<class>/* and test/<class>/*")
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -55,19 +55,26 @@ def _list(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     return files, labels, classes
 
 
-def _difference(train: list[str], test: list[str]) -> str:
+def require_same_classes(root: Path, train: list[str], test: list[str]) -> None:
+    """Raise InputError if the two parts of an image folder have different classes."""
     only = [f"{name} only in {part}" for part, names in
             (("train", set(train) - set(test)), ("test", set(test) - set(train))) for name in sorted(names)]
-    return ", ".join(only)
+    if only:
+        raise InputError(f"{root}/train and {root}/test have different classes: {', '.join(only)}")
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The image in RGB. Raises InputError if the file cannot be decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise InputError(f"cannot decode {path} ({error}); replace or delete it") from error
 
 
 def _decode(files: list[Path], progress: bool) -> np.ndarray:
     def decode(path: Path) -> np.ndarray:
-        try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise InputError(f"cannot decode {path} ({error}); replace or delete it") from error
+        return np.asarray(read_image(path)).transpose(2, 0, 1)
 
     with ThreadPoolExecutor() as pool, tqdm(
         pool.map(decode, files), total=len(files), desc="decoding images", unit=" images", disable=not progress

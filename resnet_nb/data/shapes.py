@@ -62,6 +62,36 @@ SHAPES = {
 }
 
 
+def coverage(labels: np.ndarray, center: np.ndarray, radius: np.ndarray, turn: np.ndarray, size: int) -> np.ndarray:
+    """How much of each pixel the shape covers: (N,) labels to (N, 1, size, size) in [0, 1].
+
+    center (2, N, 1, 1): x and y from the middle of the image, radius (N, 1, 1): both in pixels; turn (N, 1, 1): radians.
+    """
+    y, x = _pixels(size)
+    du, dv = (x - center[0]) / radius, (y - center[1]) / radius
+    u, v = du * np.cos(turn) + dv * np.sin(turn), dv * np.cos(turn) - du * np.sin(turn)
+    inside = np.empty((len(labels), size, size))
+    for label, shape in enumerate(SHAPES.values()):
+        of = labels == label
+        inside[of] = shape(u[of], v[of])
+    return np.clip(inside * radius + 0.5, 0, 1)[:, None]  # one pixel of anti-aliasing
+
+
+def stripes(wave: np.ndarray, turn: np.ndarray, height: np.ndarray, size: int) -> np.ndarray:
+    """Waves of light and dark: wave (radians per pixel) and turn (N, 1, 1), height (N, 1, 1, 1) to (N, 1, size, size)."""
+    y, x = _pixels(size)
+    return height * np.sin(wave * (x * np.cos(turn) + y * np.sin(turn)))[:, None]
+
+
+def _pixels(size: int) -> np.ndarray:
+    return np.mgrid[:size, :size] - (size - 1) / 2
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """[0, 1] to uint8; what is outside is cut off."""
+    return np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
+
+
 def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw one image per label (index into SHAPES): (N,) integers to (N, 3, 32, 32) uint8."""
     n = len(labels)
@@ -75,21 +105,9 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     wave_height = rng.uniform(0, 0.1, (2, n, 1, 1, 1))
     noise = rng.uniform(0.02, 0.1, (n, 1, 1, 1)) * rng.standard_normal((n, 3, SIZE, SIZE))
 
-    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2
-    du, dv = (x - center[0]) / radius, (y - center[1]) / radius
-    u, v = du * np.cos(turn) + dv * np.sin(turn), dv * np.cos(turn) - du * np.sin(turn)
-    inside = np.empty((n, SIZE, SIZE))
-    for label, shape in enumerate(SHAPES.values()):
-        of = labels == label
-        inside[of] = shape(u[of], v[of])
-    alpha = np.clip(inside * radius + 0.5, 0, 1)[:, None]  # one pixel of anti-aliasing
-
-    def stripes(i):
-        phase = wave[i] * (x * np.cos(wave_turn[i]) + y * np.sin(wave_turn[i]))
-        return wave_height[i] * np.sin(phase)[:, None]
-
-    image = (1 - alpha) * (ground + stripes(0)) + alpha * (color + stripes(1)) + noise
-    return np.clip(np.rint(255 * image), 0, 255).astype(np.uint8)
+    alpha = coverage(labels, center, radius, turn, SIZE)
+    behind, on_shape = (stripes(*of, SIZE) for of in zip(wave, wave_turn, wave_height))
+    return to_bytes((1 - alpha) * (ground + behind) + alpha * (color + on_shape) + noise)
 
 
 def make(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -11,10 +11,11 @@ from resnet_nb.models.cifar import CifarResNet
 from resnet_nb.models.high_order import SCHEMES, CifarHighOrder
 from resnet_nb.models.imagenet import LAYOUTS, ResNet
 from resnet_nb.models.preact import CifarPreact, ImageNetPreact, TinyPreact
+from resnet_nb.models.weights import pretrained
 from resnet_nb.models.runge_kutta import RungeKuttaBlock, tableau
 
 __all__ = ["NAMES", "BasicBlock", "Bottleneck", "CifarHighOrder", "CifarPreact", "CifarResNet", "ImageNetPreact", "ResNet",
-           "RungeKuttaBlock", "TinyPreact", "build", "tableau"]
+           "RungeKuttaBlock", "TinyPreact", "build", "pretrained", "tableau"]
 
 NAMES = ("resnet18|34|50|101|152|200, plain18|34, preact50|101|152|200, vgg16|19, cifar-resnet<6n+2>, cifar-plain<6n+2>, "
          "cifar-preact<6n+2 or 9n+2>, cifar-euler|midpoint|rk4|rk8<6n+2>, tiny-preact")

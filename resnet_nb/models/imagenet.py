@@ -54,10 +54,13 @@ class ResNet(nn.Module):
         self.fc = nn.Linear(inputs, num_classes)
         he_init(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """Output of conv5_x: (N, 3, H, W) to (N, C, H/32, W/32), rounded up. Raises InputError on other shapes."""
         require_images(x, smallest=32)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.max_pool2d(x, 3, stride=2, padding=1)
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = F.adaptive_avg_pool2d(x, 1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(self.features(x), 1)
         return self.fc(torch.flatten(x, 1))

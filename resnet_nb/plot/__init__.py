@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from resnet_nb.models.preact import Unit
 from resnet_nb.models.runge_kutta import Tableau
 from resnet_nb.plot.diagrams import draw_block, draw_networks
+from resnet_nb.plot.maps import draw_maps
 from resnet_nb.plot.units import draw_unit, draw_wiring
 
-__all__ = ["Figure", "bars", "blocks", "curves", "grids", "images", "lines", "networks", "style", "train_test",
-           "units", "wirings"]
+__all__ = ["Figure", "bars", "blocks", "curves", "grids", "heat_maps", "images", "lines", "networks", "style",
+           "train_test", "units", "wirings"]
 
 COLORS = sns.color_palette("colorblind")
 DASHES = ("-", "--", "-.", ":")
@@ -151,7 +152,7 @@ def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int
 def images(rows: dict[str, Tensor], alt: str) -> Figure:
     """One row of images per label: `rows` is label -> uint8 tensor (N, 3, H, W)."""
     columns = max(len(row) for row in rows.values())
-    inches = min(0.9, 7.5 / columns)
+    inches = min(0.9 if max(row.shape[-1] for row in rows.values()) <= 32 else 1.5, 7.5 / columns)
     figure, axes = plt.subplots(len(rows), columns, figsize=(inches * columns, inches * len(rows)), squeeze=False)
     for (label, row), line in zip(rows.items(), axes):
         line[0].text(-0.15, 0.5, label, transform=line[0].transAxes, ha="right", va="center", fontsize=10)
@@ -172,6 +173,11 @@ def grids(maps: dict[str, Tensor], alt: str, digits: int = 1) -> Figure:
                     cbar=False, square=True, linewidths=1, xticklabels=False, yticklabels=False, annot_kws={"size": 9})
         axis.set_title(title, fontsize=11)
     return Figure(figure, alt)
+
+
+def heat_maps(images: Tensor, heat: dict[str, Tensor], outline: Tensor, alt: str) -> Figure:
+    """Images above what a network looks at in them; see `draw_maps` of `plot.maps` for the shapes."""
+    return Figure(draw_maps(images, heat, outline), alt)
 
 
 def blocks(modules: dict[str, nn.Module], alt: str) -> Figure:

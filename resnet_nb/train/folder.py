@@ -132,9 +132,10 @@ class RunFolder:
 
 
 def _complete(info: dict) -> dict:
-    """Settings with what those of an older version do not say: it knew no warm-up of a given length."""
+    """Settings with what those of an older version do not say."""
     recipe = info.get("recipe")
-    return {**info, "recipe": {"warmup_iterations": None, **recipe}} if isinstance(recipe, dict) else info
+    since = {"warmup_iterations": None, "patience": None, "augmentation": None}
+    return {**info, "recipe": {**since, **recipe}} if isinstance(recipe, dict) else info
 
 
 def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:

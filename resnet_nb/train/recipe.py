@@ -1,8 +1,9 @@
-"""How a network is trained, as a value: the recipe of arXiv 1512.03385, §4.2, that of 1603.05027, and shorter ones."""
+"""How a network is trained, as a value: the recipes of arXiv 1512.03385 (§3.4, §4.2), that of 1603.05027, and shorter ones."""
 
 import math
 from dataclasses import dataclass, replace
 
+from resnet_nb.data import Augmentation
 from resnet_nb.errors import InputError
 
 WARMUP_ERROR = 0.8  # §4.2: "until the training error is below 80%"
@@ -16,6 +17,8 @@ class Recipe:
     iterations counted from 0.
     Weight decay applies to every parameter, BN included. warmup_lr: learning rate of the first
     `warmup_iterations`, or, if that is None, until the training error is below 80 %; None for no warm-up.
+    patience: the learning rate is also divided by 10 when the error plateaus (see `plateaus`); None for never.
+    augmentation: views of images that are read from files; None for the augmentation of §4.2, in memory.
     """
 
     iterations: int = 64_000
@@ -26,18 +29,32 @@ class Recipe:
     weight_decay: float = 1e-4
     warmup_lr: float | None = None
     warmup_iterations: int | None = None
+    patience: int | None = None
+    augmentation: Augmentation | None = None
 
     @property
     def open_warmup(self) -> bool:
         """Whether only the training shows how long the warm-up is."""
         return self.warmup_lr is not None and self.warmup_iterations is None
 
-    def learning_rate(self, iteration: int, warmup: int = 0) -> float:
-        """Learning rate of one iteration, counted from 0, if an open warm-up took `warmup` iterations."""
+    def learning_rate(self, iteration: int, warmup: int = 0, plateaus: int = 0) -> float:
+        """Learning rate of one iteration, counted from 0, if an open warm-up took `warmup` iterations.
+
+        plateaus: how many the training had before.
+        """
         warmup = warmup if self.warmup_iterations is None else self.warmup_iterations
         if self.warmup_lr is not None and iteration < warmup:
             return self.warmup_lr
-        return self.lr / 10 ** sum(iteration >= drop for drop in self.drops)
+        return self.lr / 10 ** (plateaus + sum(iteration >= drop for drop in self.drops))
+
+    def plateaus(self, errors: list[float]) -> int:
+        """How often the error plateaued: each time `patience` evaluations passed without a new lowest one."""
+        count, lowest, waited = 0, math.inf, 0
+        for error in errors if self.patience else ():
+            lowest, waited = (error, 0) if error < lowest else (lowest, waited + 1)
+            if waited == self.patience:
+                count, waited = count + 1, 0
+        return count
 
     def shortened(self, iterations: int) -> "Recipe":
         """The same recipe with `iterations` steps and the drops, and a warm-up, at the same fractions.
@@ -55,6 +72,8 @@ RECIPES = {
     "cifar": Recipe(),
     # arXiv 1603.05027: the same with 0.01 for the first 400 iterations, for all of its CIFAR nets
     "preact": Recipe(warmup_lr=0.01, warmup_iterations=400),
+    # §3.4; the patience is ours: "when the error plateaus" is all that the paper says
+    "imagenet": Recipe(iterations=600_000, batch_size=256, drops=(), patience=5, augmentation=Augmentation()),
     # about a minute for a pair of nets on two CPU cores; tests/seeds_degradation.py shows what it can promise
     "live": Recipe(iterations=100, batch_size=32, lr=0.05, drops=()),
     # an eighth of the iterations, a quarter of the batch: what two CPU cores do in an hour or two per net
@@ -79,3 +98,9 @@ def recipe_for(kind: str, model: str, iterations: int | None = None) -> Recipe:
     deep = kind == "cifar" and depth.isdigit() and int(depth) >= 110
     recipe = replace(RECIPES[kind], warmup_lr=0.01) if deep else RECIPES[kind]
     return recipe if iterations is None else recipe.shortened(iterations)
+
+
+def augmentation_of(recipe: dict) -> Augmentation | None:
+    """The augmentation of a recipe as run.json holds it."""
+    found = recipe.get("augmentation")
+    return found and Augmentation(**{**found, "shorter_side": tuple(found["shorter_side"])})

@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from resnet_nb import models
-from resnet_nb.data import Dataset
+from resnet_nb.data import Dataset, ImageFiles
 from resnet_nb.errors import InputError, Interrupted
 from resnet_nb.train.distributed import World
 from resnet_nb.train.folder import INFO, RunFolder, load_run, machine, read_json
@@ -23,7 +23,7 @@ from resnet_nb.train.recipe import Recipe
 from resnet_nb.train.trainer import Trainer
 
 
-def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, device: str = "cpu", *,
+def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: int = 0, device: str = "cpu", *,
         overrides: dict | None = None, precision: str = "float32", source: str = "", deadline: float | None = None,
         save_seconds: float = 60.0, world: World = World(), progress: bool = False) -> dict | None:
     """Train the network called `name` in the folder `out`; returns its last log line, None if time ran out.
@@ -62,7 +62,8 @@ def run(name: str, data: Dataset, out: Path, recipe: Recipe, seed: int = 0, devi
             torch.manual_seed(seed)
             model = models.build(name, num_classes=len(data.classes), **settings["overrides"])
             with torch.no_grad():
-                model.eval()(data.center(data.test_images[:1]))  # too small images: told before anything is written
+                images, _ = next(iter(data.test_batches(1)))
+                model.eval()(data.center(images))  # too small images: told before anything is written
         trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world,
                           note=_note if writes else lambda line: None)
         with world.agreed():
@@ -142,6 +143,9 @@ class _Session:
                                        self.trainer.log, self.trainer.model)
                 elif not done:
                     self.save()
+            except InputError:  # an image that cannot be decoded; the next one may be as bad, but nothing is lost
+                self.save()
+                raise
             except FloatingPointError as error:
                 kept = (f"the last good checkpoint in {self.folder.out} is of iteration {self.saved:,}" if self.saved
                         else "no checkpoint was written before")

@@ -78,6 +78,9 @@ SWEEPS = {
     "higher-order-cpu": [*(Job(f"cifar-{scheme}32", seed, recipe="shapes") for seed in range(2)
                            for scheme in ("euler", "midpoint", "rk4")),
                          *(Job(f"cifar-{scheme}92", 0, recipe="start") for scheme in ("euler", "rk8"))],
+    # the four nets of Fig. 4 without a GPU and without ImageNet
+    "fig4-cpu": [Job(f"{kind}{depth}", 0, options, "shapes")
+                 for depth in (18, 34) for kind, options in (("plain", {}), ("resnet", {"shortcut": "A"}))],
     # what the notebooks take apart live, on data that need no download
     "shapes": [Job(net, 0, recipe="shapes")
                for net in ("cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-euler32")],

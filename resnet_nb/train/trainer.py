@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from resnet_nb.data import Dataset, Stream
+from resnet_nb.data import Dataset, ImageFiles
 from resnet_nb.errors import InputError, first_line
 from resnet_nb.train.distributed import World
 from resnet_nb.train.graph import GraphStep
@@ -40,7 +40,7 @@ def float32_as(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def evaluate(model: nn.Module, data: Dataset, batch_size: int = 500, world: World = World()) -> tuple[float, float]:
+def evaluate(model: nn.Module, data: Dataset | ImageFiles, batch_size: int = 500, world: World = World()) -> tuple[float, float]:
     """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
 
     Every image counts once, whatever the batch size and the number of processes. The model's mode
@@ -48,12 +48,11 @@ def evaluate(model: nn.Module, data: Dataset, batch_size: int = 500, world: Worl
     """
     was_training = model.training
     model.eval()
-    wrong_loss = torch.zeros(2, dtype=torch.float64, device=data.test_images.device)
-    mine = slice(world.rank, None, world.size)
+    wrong_loss = torch.zeros(2, dtype=torch.float64, device=data.device)
     world.copy_buffers(model)
     try:
         with torch.no_grad():
-            for images, labels in zip(data.test_images[mine].split(batch_size), data.test_labels[mine].split(batch_size)):
+            for images, labels in data.test_batches(batch_size, slice(world.rank, None, world.size)):
                 logits = model(data.center(images))
                 wrong_loss[0] += (logits.argmax(1) != labels).sum()
                 wrong_loss[1] += F.cross_entropy(logits, labels, reduction="sum")
@@ -75,13 +74,13 @@ class Trainer:
     cannot give.
     """
 
-    def __init__(self, model: nn.Module, data: Dataset, recipe: Recipe, seed: int = 0, every: int | None = None,
+    def __init__(self, model: nn.Module, data: Dataset | ImageFiles, recipe: Recipe, seed: int = 0, every: int | None = None,
                  precision: str = "float32", world: World = World(), note: Callable[[str], None] = print):
         self.data, self.recipe, self.precision, self.world, self.note = data, recipe, precision, world, note
-        self.device = data.train_images.device
+        self.device = data.device
         if recipe.iterations < 1:
             raise InputError(f"a recipe needs at least one iteration, got {recipe.iterations}")
-        self.stream = Stream(data, recipe.batch_size, seed)
+        self.stream = data.stream(recipe.batch_size, seed)
         world.share(torch.empty(recipe.batch_size))  # an unequal share is told before the first step
         require_precision(precision, self.device)
         self.layout = _fast_layout(model, self.device)
@@ -103,6 +102,7 @@ class Trainer:
         self.every = every or max(recipe.iterations // 100,
                                   math.ceil(2 * len(data.test_labels) / recipe.batch_size))
         self.iteration, self.log = 0, []
+        self.plateaus = 0
         self._recorded: Callable[[Tensor, Tensor], None] | None = None
 
     def prepare(self) -> None:
@@ -117,27 +117,30 @@ class Trainer:
         pause is called after each iteration; when it returns True on any process, all stop there.
         Raises FloatingPointError at the next line after the loss was not finite.
         """
-        with float32_as(self.precision):
+        with ExitStack() as held:
+            held.enter_context(float32_as(self.precision))
             compute = self._step_function()
+            batches = held.enter_context(closing(
+                self.stream.batches(self.iteration, self.recipe.iterations, self.world.share)))
             while self.iteration < self.recipe.iterations:
-                self.rate.fill_(self.recipe.learning_rate(self.iteration))
-                compute(*map(self.world.share, self.stream.indices(self.iteration)))
+                self.rate.fill_(self.recipe.learning_rate(self.iteration, plateaus=self.plateaus))
+                compute(*next(batches))
                 self.iteration += 1
                 if self.iteration % self.every == 0 or self.iteration == self.recipe.iterations:
-                    self.log.append(self._line())
+                    self._extend_log([self._line()])
                     if report is not None:
                         report(self.log[-1])
                 if pause is not None and self.world.any(pause(self)):
                     break
         return self.iteration == self.recipe.iterations
 
-    def step(self, order: Tensor, codes: Tensor) -> None:
-        """One step of SGD on the images `order` with the augmentations `codes`, both (B,) int64 (see `Stream`).
+    def step(self, *batch: Tensor) -> None:
+        """One step of SGD on what `stream.batches` yields: for data in memory two (B,) int64, images and augmentations.
 
         Nothing leaves the device.
         """
         self.meter.adjust(self.rate)
-        images, labels = self.stream.images(order, codes)
+        images, labels = self.stream.images(*batch)
         images = images.contiguous(memory_format=self.layout)
         loss_wrong = training_step(self.net, self.optimizer, images, labels, self.precision == "bf16")
         self.meter.update(self.world.add(loss_wrong) / self.world.size)
@@ -149,7 +152,7 @@ class Trainer:
             bad = self.iteration
         if bad >= 0:
             raise FloatingPointError(f"the loss is not finite at iteration {bad} (counted from 0); learning rate "
-                                     f"{self.recipe.learning_rate(bad, self.meter.warmup.item()):g} may be too high")
+                                     f"{self.recipe.learning_rate(bad, self.meter.warmup.item(), self.plateaus):g} may be too high")
 
     def state_dict(self) -> dict:
         """Everything that the next step depends on, and the log so far."""
@@ -164,10 +167,15 @@ class Trainer:
             if place in momenta:
                 self.optimizer.state[weight]["momentum_buffer"].copy_(momenta[place]["momentum_buffer"])
         self.meter.load_state_dict(state["meter"])
-        self.iteration, self.log = state["iteration"], list(state["log"])
+        self.iteration, self.log = state["iteration"], []
+        self._extend_log(state["log"])
+
+    def _extend_log(self, lines: list[dict]) -> None:
+        self.log += lines
+        self.plateaus = self.recipe.plateaus([line["test_error"] for line in self.log])
 
     def _step_function(self) -> Callable[[Tensor, Tensor], None]:
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or not self.stream.resident:
             return self.step
         if self._recorded is None:
             self._recorded = self._record()
@@ -190,10 +198,11 @@ class Trainer:
         done = self.log[-1]["iteration"] if self.log else 0
         loss, wrong = (self.meter.sums / (self.iteration - done)).tolist()
         warmup = {} if not self.recipe.open_warmup else {"warmup": self.meter.warmup.item()}
-        test_error, test_loss = evaluate(self.model, self.data, 2500 if self.device.type == "cuda" else 500, self.world)
+        batch_size = 125 if not self.stream.resident else 2500 if self.device.type == "cuda" else 500
+        test_error, test_loss = evaluate(self.model, self.data, batch_size, self.world)
         self.meter.sums.zero_()
         return {"iteration": self.iteration,
-                "lr": self.recipe.learning_rate(self.iteration - 1, *warmup.values()), **warmup, "train_loss": loss,
+                "lr": self.recipe.learning_rate(self.iteration - 1, *warmup.values(), plateaus=self.plateaus), **warmup, "train_loss": loss,
                 "train_error": 100 * wrong, "test_error": test_error, "test_loss": test_loss}
 
 

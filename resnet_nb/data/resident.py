@@ -1,0 +1,168 @@
+"""Images as uint8 tensors that stay on one device, and the paper's augmentation in batches (§4.2)."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from resnet_nb.errors import InputError
+
+PAD = 4
+OFFSETS = (2 * PAD + 1) ** 2  # 81 crops of the padded image
+Share = Callable[[Tensor], Tensor]  # (B, ...) to a process's part of it
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A classification set in memory.
+
+    Images are uint8 (N, 3, H, W), labels int64 (N,) indices into `classes`; all on one device.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where all of it is."""
+        return self.train_images.device
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """Per-pixel mean of the training images: float32 (3, H, W) in [0, 1] (§4.2)."""
+        total = sum(chunk.sum(0, dtype=torch.int64) for chunk in self.train_images.split(4096))
+        return (total.double() / (255 * len(self.train_images))).float()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of class names, images and labels: equal if and only if the data are."""
+        digest = hashlib.sha256("\n".join(self.classes).encode())
+        for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(str(tuple(tensor.shape)).encode())
+            digest.update(tensor.cpu().contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data on another device."""
+        tensors = {key: value.to(device) for key, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors.pop("mean", None)
+        return replace(self, **tensors)
+
+    def validation(self) -> "Dataset":
+        """The split on which the paper chose its schedule, 45k/5k on CIFAR-10 (§4.2): the test images stay unseen.
+
+        The last tenth of the training images of each class, in their order, takes the place of the
+        test images. Raises InputError if a class has fewer than ten.
+        """
+        held_out = torch.zeros(len(self.train_labels), dtype=torch.bool)
+        for label in range(len(self.classes)):
+            (places,) = torch.nonzero(self.train_labels.cpu() == label, as_tuple=True)
+            if len(places) < 10:
+                raise InputError(f"a validation split needs 10 training images of each class; {self.name} has "
+                                 f"{len(places)} of {self.classes[label]!r}")
+            held_out[places[len(places) - len(places) // 10 :]] = True
+        held_out = held_out.to(self.train_labels.device)
+        return Dataset(f"{self.name}-validation", self.classes, self.train_images[~held_out],
+                       self.train_labels[~held_out], self.train_images[held_out], self.train_labels[held_out])
+
+    def center(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) to float32 in [0, 1] minus the per-pixel mean. No division by a std."""
+        return images.float() / 255 - self.mean
+
+    def stream(self, batch_size: int, seed: int) -> "Stream":
+        """The training batches. Raises InputError on a bad batch size."""
+        return Stream(self, batch_size, seed)
+
+    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
+        """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`."""
+        return zip(self.test_images[part].split(batch_size), self.test_labels[part].split(batch_size))
+
+
+def augment(images: Tensor, codes: Tensor) -> Tensor:
+    """Pad 4 pixels on each side, crop to the old size, flip: each image by its own code (§4.2).
+
+    images: (B, 3, H, W), already centered, so that the zero padding is the mean image.
+    codes: int64 (B,) in [0, 162): crop offset (81 of them) times two, plus one if flipped.
+    """
+    side_y, side_x = images.shape[-2:]
+    top, left = codes // 2 // (2 * PAD + 1), codes // 2 % (2 * PAD + 1)
+    rows = top[:, None] + torch.arange(side_y, device=images.device)
+    columns = left[:, None] + torch.arange(side_x, device=images.device)
+    columns = torch.where((codes % 2 == 1)[:, None], columns.flip(1), columns)
+    padded = F.pad(images, (PAD, PAD, PAD, PAD))
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    # indices around a slice put the channels last in memory order
+    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+class Stream:
+    """Training batches as a pure function of (seed, iteration).
+
+    Every epoch is a new permutation of all images; batches run on across epochs, so 64,000
+    iterations of 128 are exactly 64000 * 128 / N epochs. Codes of `augment` are drawn independently
+    for every image and epoch. All draws are made on the CPU, so every device sees the same stream.
+    """
+
+    codes = 2 * OFFSETS  # how many there are
+    resident = True  # `images` reads nothing but tensors on the device
+
+    def __init__(self, data: Dataset, batch_size: int, seed: int):
+        if not 1 <= batch_size <= len(data.train_labels):
+            raise InputError(f"batch size must be between 1 and {len(data.train_labels)} images, got {batch_size}")
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self._plans: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def plan(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Order of the images and augmentation code of each position in one epoch: two (N,) int64."""
+        if epoch not in self._plans:
+            # a batch touches two epochs at most
+            self._plans = {e: p for e, p in self._plans.items() if e == epoch - 1}
+            entropy = np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0]
+            generator = torch.Generator().manual_seed(int(entropy >> 1))
+            count, device = len(self.data.train_labels), self.data.train_labels.device
+            order = torch.randperm(count, generator=generator)
+            codes = torch.randint(self.codes, (count,), generator=generator)
+            if device.type == "cuda":  # page-locked memory is copied without waiting for the device
+                order, codes = order.pin_memory(), codes.pin_memory()
+            self._plans[epoch] = order.to(device, non_blocking=True), codes.to(device, non_blocking=True)
+        return self._plans[epoch]
+
+    def indices(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Images and augmentation codes of one iteration, counted from 0: two (B,) int64."""
+        epoch, start = divmod(iteration * self.batch_size, len(self.data.train_labels))
+        order, codes = (part[start : start + self.batch_size] for part in self.plan(epoch))
+        if missing := self.batch_size - len(order):
+            following = self.plan(epoch + 1)
+            order = torch.cat([order, following[0][:missing]])
+            codes = torch.cat([codes, following[1][:missing]])
+        return order, codes
+
+    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `images` takes, for the iterations from `start` to before `stop`; share picks a process's part."""
+        for iteration in range(start, stop):
+            order, codes = self.indices(iteration)
+            yield share(order), share(codes)
+
+    def images(self, order: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Centered, augmented images (B, 3, H, W) and labels (B,) of what `indices` returns."""
+        return augment(self.data.center(self.data.train_images[order]), codes), self.data.train_labels[order]
+
+    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Centered, augmented images (B, 3, H, W) and labels (B,) of one iteration, counted from 0."""
+        return self.images(*next(self.batches(iteration, iteration + 1)))
+
+
+def from_arrays(name: str, classes, train, test) -> Dataset:
+    """Dataset from (images, labels) pairs of numpy arrays: uint8 (N, 3, H, W) and integers (N,)."""
+    tensors = [torch.from_numpy(np.ascontiguousarray(array, dtype))
+               for pair in (train, test) for array, dtype in zip(pair, (np.uint8, np.int64))]
+    return Dataset(name, tuple(classes), *tensors)

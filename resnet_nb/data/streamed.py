@@ -1,0 +1,196 @@
+"""Image folders too large for memory: worker processes read, cut out and augment the images as the training goes."""
+
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, default_collate
+from tqdm import tqdm
+
+from resnet_nb.data.folder import list_images, read_image, require_same_classes
+from resnet_nb.data.resident import Share, Stream
+from resnet_nb.data.views import Augmentation, seeded
+from resnet_nb.errors import InputError, TrainingStopped, first_line
+
+SAMPLE = 10_000  # images that the mean and the colors are taken from
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """A classification set in files of any sizes, such as ImageNet; `Dataset` is its counterpart in memory.
+
+    Files are paths as bytes (N,), labels int64 (N,) on the CPU. mean (3, crop, crop): per-pixel mean of the training
+    images in [0, 1]. colors (3, 3): principal components of their RGB values, each times its eigenvalue, as columns.
+    fingerprint: of the classes and of the names and sizes of the files. Batches come to `device`.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train_files: np.ndarray
+    train_labels: Tensor
+    test_files: np.ndarray
+    test_labels: Tensor
+    augmentation: Augmentation
+    mean: Tensor
+    colors: Tensor
+    fingerprint: str
+    device: torch.device = torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> "ImageFiles":
+        """The same data, whose batches come to another device."""
+        return replace(self, device=torch.device(device), mean=self.mean.to(device))
+
+    def center(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) to float32 in [0, 1] minus the mean: per pixel for crops, else that of each channel."""
+        mean = self.mean if images.shape[-2:] == self.mean.shape[-2:] else self.mean.mean((1, 2), keepdim=True)
+        return images.float() / 255 - mean
+
+    def stream(self, batch_size: int, seed: int) -> "FileStream":
+        """The training batches. Raises InputError on a bad batch size."""
+        return FileStream(self, batch_size, seed)
+
+    def test_batches(self, batch_size: int, part: slice = slice(None),
+                     view: nn.Module | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`.
+
+        view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that
+        cannot be decoded.
+        """
+        items = [(index, 0) for index in range(len(self.test_labels))[part]]
+        batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+        views = _Views(self.test_files, self.test_labels, view or self.augmentation.testing())
+        for images, labels in _read(views, batches, self.device):
+            yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+
+class FileStream(Stream):
+    """Training batches of `ImageFiles`: a pure function of (seed, iteration), like `Stream`.
+
+    The code of an image seeds the draws of its view. `batches` yields images uint8 (B, 3, crop, crop) and labels
+    (B,), read ahead by worker processes; it raises InputError naming a file that cannot be decoded, and
+    TrainingStopped if a worker process dies.
+    """
+
+    codes = 2**62
+    resident = False
+
+    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
+        data = self.data
+        views = _Views(data.train_files, data.train_labels, data.augmentation.training(data.colors))
+        batches = (list(zip(order.tolist(), codes.tolist())) for order, codes in super().batches(start, stop, share))
+        return _read(views, batches, data.device)
+
+    def images(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Centered images (B, 3, crop, crop) float32 and labels (B,) on the device, of what `batches` yields."""
+        device = self.data.device
+        return self.data.center(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+
+
+class _Views(torch.utils.data.Dataset):
+    """(index, seed) to view and label, or to the InputError that the file causes."""
+
+    def __init__(self, files: np.ndarray, labels: Tensor, view: nn.Module):
+        self.files, self.labels, self.view = files, labels, view
+
+    def __getitem__(self, item: tuple[int, int]):
+        index, seed = item
+        try:
+            image = read_image(os.fsdecode(self.files[index]))
+        except InputError as error:
+            return error  # raised here it would come with the worker's traceback
+        return seeded(self.view, image, seed), self.labels[index]
+
+
+def _collate(items: list):
+    return next((item for item in items if isinstance(item, InputError)), None) or default_collate(items)
+
+
+def _start_worker(number: int) -> None:
+    for signal_number in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes; the main one decides
+        signal.signal(signal_number, signal.SIG_IGN)
+
+
+def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    context = "fork" if sys.platform == "linux" else None  # those of a fork server would outlive a kill -9 of this process
+    try:
+        for batch in DataLoader(views, batch_sampler=batches, num_workers=workers, multiprocessing_context=context,
+                                collate_fn=_collate, worker_init_fn=_start_worker, pin_memory=device.type == "cuda"):
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        raise TrainingStopped(f"a process that reads images failed ({first_line(error)}); the same command continues "
+                              "from the last checkpoint") from error
+
+
+def read_files(root: Path, augmentation: Augmentation, progress: bool = False) -> ImageFiles:
+    """The image folder `root` with train/<class>/* and val/<class>/* or test/<class>/*, images of any sizes.
+
+    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced. progress: a
+    bar on stderr. Raises InputError if a folder is missing, or naming a file that cannot be decoded.
+    """
+    _require_folder(root)
+    files, labels, classes = list_images(root / "train")
+    data = test_files(root, torch.zeros(3), augmentation)
+    require_same_classes(root, classes, list(data.classes))
+    train = _paths(files), torch.tensor(labels)
+    mean, colors = _statistics(*train, augmentation, progress)
+    fingerprint = hashlib.sha256(f"{_fingerprint(root, classes, files)} {data.fingerprint}".encode()).hexdigest()
+    return replace(data, train_files=train[0], train_labels=train[1], mean=mean, colors=colors, fingerprint=fingerprint)
+
+
+def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentation()) -> ImageFiles:
+    """Only the test images of an image folder, for a network that was trained with the mean (3,) of each channel.
+
+    Raises InputError if a folder is missing.
+    """
+    _require_folder(root)
+    files, labels, classes = list_images(root / ("val" if (root / "val").is_dir() else "test"))
+    side = augmentation.crop
+    return ImageFiles(root.resolve().name, tuple(classes), _paths([]), torch.tensor([], dtype=torch.int64), _paths(files),
+                      torch.tensor(labels), augmentation, mean[:, None, None].expand(3, side, side), torch.zeros(3, 3),
+                      _fingerprint(root, classes, files))
+
+
+def _require_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise InputError(f"no data at {str(root)!r}; a folder is needed with train/<class>/* and val/<class>/* "
+                         "(or test/<class>/*)")
+
+
+def _paths(files: list[Path]) -> np.ndarray:
+    """As an array, because a list of a million paths would be copied into every worker process."""
+    return np.array([os.fsencode(path) for path in files], dtype=bytes)
+
+
+def _fingerprint(root: Path, classes: list[str], files: list[Path]) -> str:
+    digest = hashlib.sha256("\n".join(classes).encode())
+    for path in files:
+        digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()
+
+
+def _statistics(files: np.ndarray, labels: Tensor, augmentation: Augmentation, progress: bool) -> tuple[Tensor, Tensor]:
+    chosen = [(index, 0) for index in range(0, len(files), -(-len(files) // SAMPLE))]
+    batches = [chosen[start : start + 32] for start in range(0, len(chosen), 32)]
+    views, side = _Views(files, labels, augmentation.testing()), augmentation.crop
+    total, products = torch.zeros(3, side, side).double(), torch.zeros(3, 3).double()
+    with tqdm(desc="mean image", total=len(chosen), unit=" images", disable=not progress) as bar:
+        for images, _ in _read(views, batches, torch.device("cpu")):
+            images = images.double() / 255
+            total += images.sum(0)
+            products += torch.einsum("nchw,ndhw->cd", images, images)
+            bar.update(len(images))
+    mean = total / len(chosen)
+    channel = mean.mean((1, 2))
+    values, vectors = torch.linalg.eigh(products / (len(chosen) * side**2) - channel[:, None] * channel)
+    return mean.float(), (vectors * values).float()

@@ -1,0 +1,80 @@
+"""Testing on ImageNet with one view or many (arXiv 1512.03385, §3.4 and Tables 2-5): top-1 and top-5 errors."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.transforms import v2
+from tqdm import tqdm
+
+from resnet_nb.data import ImageFiles
+from resnet_nb.data.views import at_shorter_side, ten_crops
+from resnet_nb.errors import InputError
+from resnet_nb.models import ResNet
+
+TESTINGS = ("center", "10-crop", "multi-scale")
+SIDES = (224, 256, 384, 480, 640)  # pixels, of the fully convolutional testing
+Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes: `Dataset.center`, `ImageFiles.center`
+
+
+def ten_crop_scores(model: nn.Module, images: Tensor, center: Center, crop: int = 224) -> Tensor:
+    """Mean of the softmax of ten forward passes: uint8 (N, 3, H, W) to probabilities (N, classes).
+
+    The testing of Tables 2 and 3, on images of 256x256.
+    """
+    return torch.stack([model(center(view)).softmax(1) for view in ten_crops(images, crop)]).mean(0)
+
+
+def dense_logits(model: ResNet, images: Tensor) -> Tensor:
+    """The network as a fully convolutional one: centered (N, 3, H, W) to logits (N, classes, h, w).
+
+    The global pooling becomes a window of 7x7 of the last map, the fc layer a 1x1 convolution; a map of 7x7, from
+    images of 224x224, gives h = w = 1 and the logits of the ordinary network. Raises InputError if the last map is
+    smaller than 7x7, or if the network is not one of Table 1.
+    """
+    if not isinstance(model, ResNet):
+        raise InputError("fully convolutional testing is for the nets of Table 1: resnet18|34|50|101|152|200, plain18|34")
+    maps = model.features(images)
+    if min(maps.shape[2:]) < 7:
+        raise InputError(f"images of {images.shape[3]}x{images.shape[2]} pixels are too small for fully convolutional "
+                         "testing; the shorter side must be at least 193 pixels")
+    return F.conv2d(F.avg_pool2d(maps, 7, stride=1), model.fc.weight[:, :, None, None], model.fc.bias)
+
+
+def multi_scale_scores(model: ResNet, images: Tensor, center: Center, sides: tuple[int, ...] = SIDES) -> Tensor:
+    """Mean over scales of the softmax of the mean of `dense_logits`: uint8 (N, 3, H, W) to probabilities (N, classes).
+
+    sides: lengths of the shorter side in pixels. The testing of Tables 4 and 5.
+    """
+    scores = [dense_logits(model, center(at_shorter_side(images, side))).mean((2, 3)).softmax(1) for side in sides]
+    return torch.stack(scores).mean(0)
+
+
+def top_k_error(scores: Tensor, labels: Tensor, k: int) -> float:
+    """Percentage of images whose label is not among the k highest scores (N, classes); labels (N,)."""
+    return 100 * (1 - (scores.topk(k, 1).indices == labels[:, None]).any(1).double().mean().item())
+
+
+def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center", progress: bool = False) -> Tensor:
+    """Probabilities (N, classes) of all test images, in their order, on the CPU; the model is put into eval mode.
+
+    testing: "center" (224x224 of a shorter side of 256), "10-crop" (of the central 256x256) or "multi-scale" (the
+    whole image, one by one). The mean over several networks of what this returns is their ensemble (Table 5).
+    Raises InputError on another testing, or naming a file that cannot be decoded.
+    """
+    view, batch_size, score = {
+        "center": (None, 128, lambda images: model(data.center(images)).softmax(1)),
+        "10-crop": (data.augmentation.testing(data.augmentation.test_side), 32,
+                    lambda images: ten_crop_scores(model, images, data.center, data.augmentation.crop)),
+        "multi-scale": (v2.PILToTensor(), 1, lambda images: multi_scale_scores(model, images, data.center)),
+    }.get(testing, (None, 0, None))
+    if score is None:
+        raise InputError(f"testing must be one of {', '.join(TESTINGS)}, got {testing!r}")
+    model.eval()
+    found = []
+    with torch.no_grad(), tqdm(total=len(data.test_labels), unit=" images", disable=not progress) as bar:
+        for images, _ in data.test_batches(batch_size, view=view):
+            found.append(score(images).cpu())
+            bar.update(len(images))
+    return torch.cat(found)
