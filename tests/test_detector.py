@@ -52,7 +52,7 @@ def test_scenes_have_the_form_that_torchvision_wants(some):
 def test_a_seed_gives_the_same_scenes_and_another_one_others(some):
     images, targets = scenes(120, seed=3)
     assert torch.equal(images, some[0])
-    assert all(torch.equal(a["boxes"], b["boxes"]) and torch.equal(a["labels"], b["labels"]) for a, b in zip(targets, some[1]))
+    assert all(torch.equal(a[key], b[key]) for a, b in zip(targets, some[1]) for key in ("boxes", "labels"))
     assert not torch.equal(scenes(120, seed=4)[0], images)
 
 
@@ -90,7 +90,8 @@ def test_91_conv_layers_are_shared_in_resnet_101_and_13_in_vgg_16():
         backbone = on_meta(name).backbone
         shared = describe(backbone, (3, 608, 992))
         assert shared.layers == layers and {row.kind for row in shared.rows} == {"conv"}
-        assert backbone(torch.empty(1, 3, 608, 992, device="meta")).shape == (1, backbone.out_channels, 38, 62)  # stride 16
+        maps = backbone(torch.empty(1, 3, 608, 992, device="meta"))
+        assert maps.shape == (1, backbone.out_channels, 38, 62)  # stride 16
 
 
 @pytest.mark.parametrize("name, size, side", [("resnet18", 224, 14), ("vgg16", 224, 7), ("cifar-resnet20", 16, 8)])
@@ -128,7 +129,8 @@ def test_frozen_bn_leaves_no_bn_and_nothing_of_it_is_trained():
     assert not [m for m in detector.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     trained = sum(p.numel() for p in [*detector.backbone.parameters(), *detector.roi_heads.box_head.parameters()])
     of_bn = sum(p.numel() for m in plain.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters())
-    assert of_bn == 9600 and trained == sum(p.numel() for p in plain.parameters()) - of_bn - plain.fc.weight.numel() - 1000
+    whole = sum(p.numel() for p in plain.parameters())
+    assert of_bn == 9600 and trained == whole - of_bn - plain.fc.weight.numel() - 1000
     assert [m for m in faster_rcnn(build("resnet18"), 21, frozen=False).modules() if isinstance(m, nn.BatchNorm2d)]
 
 
@@ -207,7 +209,7 @@ class Fixed(nn.Module):
 
 
 def test_refinement_pools_from_the_regressed_boxes_and_votes():
-    """One proposal of 10 x 10 pixels; each round moves it by 2 pixels; both have one score, so voting takes the mean."""
+    """One proposal of 10 x 10 pixels; each round moves it by 2; both have one score, so voting takes the mean."""
     detector = small().eval()
     detector.roi_heads.box_predictor = Fixed(0.2)
     detector.rpn.forward = lambda images, features: ([torch.tensor([[20.0, 30, 30, 40]])] * len(images.image_sizes), {})
@@ -242,8 +244,8 @@ def random_case(seed):
             found, guess = found[:0], guess[:0]
         scores = rng.choice([0.1, 0.3, 0.5, 0.7, 0.9], len(found))  # many ties
         targets.append({"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.tensor(labels, dtype=torch.int64)})
-        predictions.append({"boxes": torch.tensor(found, dtype=torch.float32).reshape(-1, 4), "scores": torch.tensor(scores),
-                            "labels": torch.tensor(guess, dtype=torch.int64)})
+        predictions.append({"boxes": torch.tensor(found, dtype=torch.float32).reshape(-1, 4),
+                            "scores": torch.tensor(scores), "labels": torch.tensor(guess, dtype=torch.int64)})
     return predictions, targets
 
 
@@ -258,7 +260,8 @@ def coco(predictions, targets):
                        "area": (x2 - x1) * (y2 - y1), "iscrowd": 0} | score
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = {"images": [{"id": i + 1} for i in range(len(targets))], "categories": [{"id": k} for k in range(1, 7)],
+        truth.dataset = {"images": [{"id": i + 1} for i in range(len(targets))],
+                         "categories": [{"id": k} for k in range(1, 7)],
                          "annotations": [row | {"id": i} for i, row in enumerate(rows(targets), 1)]}
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes([*rows(predictions)]), "bbox")
@@ -292,7 +295,8 @@ def test_only_a_hundred_predictions_of_a_class_count_in_an_image():
 
 def test_average_precision_in_closed_form():
     hits = np.array([True, False, True, False])  # two of four objects, recall 1/4 at precision 1, 1/2 at 2/3
-    assert [values.tolist() for values in precision_recall(hits, 4)] == [[1, 1 / 2, 2 / 3, 1 / 2], [1 / 4, 1 / 4, 1 / 2, 1 / 2]]
+    precision, recall = precision_recall(hits, 4)
+    assert precision.tolist() == [1, 1 / 2, 2 / 3, 1 / 2] and recall.tolist() == [1 / 4, 1 / 4, 1 / 2, 1 / 2]
     assert average_precision(hits, 4, points=None) == pytest.approx((1 + 2 / 3) / 4)
     assert average_precision(hits, 4, points=11) == pytest.approx((3 + 3 * 2 / 3) / 11)  # 0, .1, .2 and .3, .4, .5
     assert average_precision(hits, 4) == pytest.approx((26 + 25 * 2 / 3) / 101)
@@ -326,7 +330,8 @@ def test_figures_name_their_numbers_and_draw_every_box(monkeypatch):
     images, targets = scenes(5)
     drawn = []
     monkeypatch.setattr(detection, "_rectangle", lambda axis, box, dashes, text: drawn.append((dashes, text)))
-    found = [target | {"scores": torch.full((len(target["labels"]),), score)} for target, score in zip(targets, (0.9, 0.5, 0.4, 0.4, 0.4))]
+    found = [target | {"scores": torch.full((len(target["labels"]),), score)}
+             for target, score in zip(targets, (0.9, 0.5, 0.4, 0.4, 0.4))]
     detection.scenes(images, targets, CLASSES, "Scenes.", found)
     assert len([dashes for dashes, _ in drawn if dashes == "-"]) == sum(len(target["labels"]) for target in targets)
     want = [f"{CLASSES[label]} {score}" for target, score in zip(targets, (90, 50)) for label in target["labels"]]

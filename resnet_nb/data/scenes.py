@@ -51,7 +51,7 @@ def _draw(n: int, rng: np.random.Generator) -> tuple[Tensor, list[dict[str, Tens
 
 
 def _place(rng: np.random.Generator) -> np.ndarray:
-    """x, y (pixels from the middle) and radius of one to three shapes that stay inside the image and apart: (objects, 3)."""
+    """x, y (pixels from the middle) and radius of one to three shapes, inside the image and apart: (objects, 3)."""
     wanted = rng.integers(1, MOST + 1)
     placed: list[np.ndarray] = []
     while len(placed) < wanted:
@@ -66,7 +66,8 @@ def _place(rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(n: int, rng: np.random.Generator) -> np.ndarray:
-    return stripes(rng.uniform(0.2, 1.2, (n, 1, 1)), rng.uniform(0, TAU, (n, 1, 1)), rng.uniform(0, 0.1, (n, 1, 1, 1)), SIZE)
+    wave, turn = rng.uniform(0.2, 1.2, (n, 1, 1)), rng.uniform(0, TAU, (n, 1, 1))
+    return stripes(wave, turn, rng.uniform(0, 0.1, (n, 1, 1, 1)), SIZE)
 
 
 def _box(mask: np.ndarray) -> Tensor:

@@ -65,7 +65,7 @@ SHAPES = {
 def coverage(labels: np.ndarray, center: np.ndarray, radius: np.ndarray, turn: np.ndarray, size: int) -> np.ndarray:
     """How much of each pixel the shape covers: (N,) labels to (N, 1, size, size) in [0, 1].
 
-    center (2, N, 1, 1): x and y from the middle of the image, radius (N, 1, 1): both in pixels; turn (N, 1, 1): radians.
+    center (2, N, 1, 1), x and y from the middle of the image, radius (N, 1, 1) in pixels; turn (N, 1, 1) in radians.
     """
     y, x = _pixels(size)
     du, dv = (x - center[0]) / radius, (y - center[1]) / radius
@@ -78,7 +78,7 @@ def coverage(labels: np.ndarray, center: np.ndarray, radius: np.ndarray, turn: n
 
 
 def stripes(wave: np.ndarray, turn: np.ndarray, height: np.ndarray, size: int) -> np.ndarray:
-    """Waves of light and dark: wave (radians per pixel) and turn (N, 1, 1), height (N, 1, 1, 1) to (N, 1, size, size)."""
+    """Light and dark: wave (radians per pixel) and turn (N, 1, 1), height (N, 1, 1, 1) to (N, 1, size, size)."""
     y, x = _pixels(size)
     return height * np.sin(wave * (x * np.cos(turn) + y * np.sin(turn)))[:, None]
 

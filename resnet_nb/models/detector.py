@@ -1,4 +1,4 @@
-"""Faster R-CNN with the nets of the paper as backbone (arXiv 1512.03385, §4.3 and Appendix A), on torchvision's parts."""
+"""Faster R-CNN with the paper's nets as backbone (arXiv 1512.03385, §4.3 and Appendix A), on torchvision's parts."""
 
 from torch import Tensor, nn
 from torchvision.models import VGG
@@ -45,7 +45,8 @@ def split(model: nn.Module) -> tuple[Shared, nn.Sequential, int, int]:
     else:
         raise InputError(f"a detector takes a resnet, cifar-resnet or vgg of this package, got {type(model).__name__}")
     stages = [name for name, _ in model.named_children() if name.startswith("layer") and name != last]
-    parts = {"conv1": model.conv1, "bn1": model.bn1, "relu": nn.ReLU()} | pool | {name: getattr(model, name) for name in stages}
+    parts = {"conv1": model.conv1, "bn1": model.bn1, "relu": nn.ReLU(), **pool}
+    parts |= {name: getattr(model, name) for name in stages}
     region = nn.Sequential(getattr(model, last), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return Shared(parts, getattr(model, last)[0].conv1.in_channels), region, side, model.fc.in_features
 
@@ -58,14 +59,16 @@ def freeze_bn(model: nn.Module) -> nn.Module:
     for name, child in model.named_children():
         if isinstance(child, nn.BatchNorm2d):
             frozen = FrozenBatchNorm2d(child.num_features, child.eps).to(child.weight.device)
-            frozen.load_state_dict({key: value for key, value in child.state_dict().items() if key != "num_batches_tracked"})
+            state = child.state_dict()
+            frozen.load_state_dict({key: state[key] for key in frozen.state_dict()})
             setattr(model, name, frozen)
         else:
             freeze_bn(child)
     return model
 
 
-def faster_rcnn(model: nn.Module, num_classes: int, mean: Tensor | None = None, frozen: bool = True, **options) -> FasterRCNN:
+def faster_rcnn(model: nn.Module, num_classes: int, mean: Tensor | None = None, frozen: bool = True,
+                **options) -> FasterRCNN:
     """A Faster R-CNN from a trained classification net, cut by `split`; the net's own modules go into it.
 
     num_classes counts the background. mean: (3,) per channel in [0, 1], subtracted from the images (zero by

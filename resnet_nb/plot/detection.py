@@ -24,12 +24,14 @@ def scenes(images: Tensor, targets: Sequence[dict], classes: Sequence[str], alt:
     for axis in axes.flat:
         axis.axis("off")
     for i, (axis, image) in enumerate(zip(axes.flat, images)):
-        axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", extent=(0, image.shape[2], image.shape[1], 0))
+        extent = (0, image.shape[2], image.shape[1], 0)
+        axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", extent=extent)
         for box, label in zip(targets[i]["boxes"].tolist(), targets[i]["labels"].tolist()):
             _rectangle(axis, box, "-", "" if predictions else classes[label])
         if predictions:
             good = predictions[i]["scores"] >= least
-            for box, label, score in zip(*(predictions[i][key][good].tolist() for key in ("boxes", "labels", "scores"))):
+            shown = (predictions[i][key][good].tolist() for key in ("boxes", "labels", "scores"))
+            for box, label, score in zip(*shown):
                 _rectangle(axis, box, "--", f"{classes[label]} {100 * score:.0f}")
     figure.subplots_adjust(wspace=0.05, hspace=0.08)
     return Figure(figure, alt)
@@ -49,15 +51,18 @@ def _rectangle(axis: Axes, box: Sequence[float], dashes: str, text: str) -> None
 
 def overlaps(box: Sequence[float], others: dict[str, Sequence[float]], alt: str) -> Figure:
     """One box (solid) against others (dashed), a panel each with the intersection hatched: title -> x1, y1, x2, y2."""
-    figure, axes = plt.subplots(1, len(others), figsize=(2.5 * len(others), 2.7), squeeze=False, sharex=True, sharey=True)
+    size = (2.5 * len(others), 2.7)
+    figure, axes = plt.subplots(1, len(others), figsize=size, squeeze=False, sharex=True, sharey=True)
     corners = np.array([box, *others.values()])
     margin = 0.1 * np.ptp(corners)
     for axis, (title, other) in zip(axes[0], others.items()):
         x1, y1, x2, y2 = *np.maximum(box, other)[:2], *np.minimum(box, other)[2:]
         if x1 < x2 and y1 < y2:
-            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor="0.85", edgecolor="0.45", hatch="//", linewidth=0))
+            look = {"facecolor": "0.85", "edgecolor": "0.45", "hatch": "//", "linewidth": 0}
+            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
         for (a1, b1, a2, b2), dashes, color in ((box, "-", COLORS[0]), (other, "--", COLORS[1])):
-            axis.add_patch(Rectangle((a1, b1), a2 - a1, b2 - b1, fill=False, linestyle=dashes, color=color, linewidth=2))
+            look = {"fill": False, "linestyle": dashes, "color": color, "linewidth": 2}
+            axis.add_patch(Rectangle((a1, b1), a2 - a1, b2 - b1, **look))
         axis.set(xlim=(corners[:, [0, 2]].min() - margin, corners[:, [0, 2]].max() + margin),
                  ylim=(corners[:, [1, 3]].max() + margin, corners[:, [1, 3]].min() - margin), aspect="equal")
         axis.set_title(title, fontsize=11)
@@ -74,7 +79,8 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], alt: str)
         highest = np.maximum.accumulate(precision[::-1])[::-1]
         look = {"color": COLORS[i], "linestyle": DASHES[i % len(DASHES)]}
         axis.plot(recall, precision, linewidth=0.8, marker=".", markersize=4, **look)
-        axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2, label=name, **look)
+        axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2,
+                  label=name, **look)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.05))
     axis.legend(loc="lower left")
     return Figure(figure, alt)

@@ -70,10 +70,10 @@ def detect(detector: FasterRCNN, images: Tensor, refined: bool = False, batch_si
 def refine(detector: FasterRCNN, images: list[Tensor], nms: float = 0.3, vote: float = 0.5) -> list[Objects]:
     """Predictions with box refinement (Appendix B): pool again from the regressed boxes, take both rounds together.
 
-    images: float (3, H, W) in [0, 1]; the detector must be in eval mode. On the union, per class, non-maximum suppression at
-    IoU `nms`, then box voting: a kept box becomes the mean, weighted by score, of all boxes that overlap it by `vote`.
-    The paper pools from all 300 boxes; here from those whose score passes the detector's threshold. The paper does not
-    print `vote`; 0.5 is ours.
+    images: float (3, H, W) in [0, 1]; the detector must be in eval mode. On the union, per class, non-maximum
+    suppression at IoU `nms`, then box voting: a kept box becomes the mean, weighted by score, of all boxes that overlap it
+    by `vote`. The paper pools from all 300 boxes; here from those whose score passes the detector's threshold. The
+    paper does not print `vote`; 0.5 is ours.
     """
     batch, _ = detector.transform(images)
     features = {"0": detector.backbone(batch.tensors)}
