@@ -5,6 +5,7 @@ VENV ?= .venv
 LAB_ARGS ?=
 
 PY := $(VENV)/bin/python
+PARALLEL := -n auto --maxprocesses 4
 READY := $(VENV)/.resnet-nb-ready
 BROKEN := $(shell test -x $(PY) || echo broken)
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -22,8 +23,8 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=notebooks $(ROOT_FLAG) $(LAB_ARGS)
 
 test: $(READY) ## run the tests, then every notebook against its stored outputs
-	$(PY) -m pytest -n auto --maxprocesses 4 tests
-	$(PY) -m pytest --nbval notebooks/
+	$(PY) -m pytest $(PARALLEL) tests
+	$(PY) -m pytest $(PARALLEL) --nbval notebooks/
 
 notebooks: $(READY) ## execute every notebook anew and store the outputs
 	$(PY) tests/notebook_tool.py address

@@ -181,15 +181,15 @@ def kill_until_finished(out, seed, kills):
     yield
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(80, marks=pytest.mark.slow)])
-def test_kill_9_at_random_points_changes_no_bit(whole, tmp_path, kills):
+@pytest.mark.parametrize("kills, seed", [(10, 0), (10, 1), pytest.param(80, 2, marks=pytest.mark.slow)])
+def test_kill_9_at_random_points_changes_no_bit(whole, tmp_path, kills, seed):
     out = tmp_path / "run"
     out.mkdir()
     continued = set()
-    for _ in kill_until_finished(out, seed=kills, kills=kills):
+    for _ in kill_until_finished(out, seed, kills):
         assert result(out) == whole
         continued |= {*continued_at(out)}
-    assert len(continued) > 3  # the kills came in the midst of the training
+    assert len(continued) > kills // 6  # the kills came in the midst of the training
 
 
 def die(out, call, point):

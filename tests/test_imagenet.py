@@ -260,6 +260,12 @@ def test_the_run_says_what_it_was(whole):
     assert model.fc.out_features == 3 and log[-1]["iteration"] == 6
 
 
+def test_the_command_evaluates_a_run(pictures, whole, capsys):
+    _, _, log = load_run(whole)
+    assert main(["evaluate", str(whole), "--data", str(pictures), "--device", "cpu"]) == 0
+    assert f"center: top-1 error {log[-1]['test_error']:.2f} %, top-3 error 0.00 %" in capsys.readouterr().out
+
+
 def test_stopped_in_the_middle_it_continues_to_the_same_bits(pictures, whole, tmp_path, monkeypatch):
     step = train.Trainer.step
 
@@ -494,7 +500,7 @@ def test_scores_of_all_test_images(files, pictures):
 # ---- the command line, at full size
 
 
-def test_the_command_trains_with_two_processes_and_evaluates(tmp_path, capsys):
+def test_the_command_trains_with_two_processes(tmp_path):
     """The recipe as it is: 256 crops of 224x224 an iteration. Only the network is thin."""
     pictures = make_pictures(tmp_path / "tiny", 256, 6)
     command = ["-m", "resnet_nb", "train", "resnet18", "--set", "width=1", "--recipe", "imagenet", "--iterations", "1",
@@ -506,9 +512,6 @@ def test_the_command_trains_with_two_processes_and_evaluates(tmp_path, capsys):
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["processes"] == 2 and info["recipe"]["augmentation"]["shorter_side"] == [256, 480]
     assert train.augmentation_of(info["recipe"]) == RECIPES["imagenet"].augmentation
-    _, _, log = load_run(tmp_path / "run")
-    assert main(["evaluate", str(tmp_path / "run"), "--device", "cpu"]) == 0
-    assert f"center: top-1 error {log[-1]['test_error']:.2f} %, top-3 error 0.00 %" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("args, match", [

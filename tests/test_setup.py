@@ -190,7 +190,8 @@ def test_make_runs_what_it_says(tmp_path):
     (venv / ".resnet-nb-ready").touch()
     commands = make("-n", "test", f"VENV={venv}").stdout.splitlines()
     python = f"{venv}/bin/python"
-    assert commands == [f"{python} -m pytest -n auto --maxprocesses 4 tests", f"{python} -m pytest --nbval notebooks/"]
+    assert commands == [
+        f"{python} -m pytest -n auto --maxprocesses 4 {what}" for what in ("tests", "--nbval notebooks/")]
     lab = make("-n", "lab", f"VENV={venv}", "LAB_ARGS=--no-browser").stdout
     assert "jupyterlab" in lab and "root_dir=notebooks" in lab and "--no-browser" in lab
     assert ("--allow-root" in lab) == (os.getuid() == 0)
