@@ -27,9 +27,20 @@ SMALL = {"width": 4}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 
 
+def rank_variables(rank, port):
+    """The variables that torchrun sets, for one of two processes."""
+    return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def rank_main(target, rank, port, args):
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": str(port)}
+    os.environ |= rank_variables(rank, port)
     torch.set_num_threads(1)
     with join() as world:
         target(world, *args)
@@ -37,9 +48,7 @@ def rank_main(target, rank, port, args):
 
 def start(target, *args):
     """Two processes as torchrun makes them, without its start-up time."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     ranks = [SERVER.Process(target=rank_main, args=(target, rank, port, args)) for rank in range(2)]
     for process in ranks:
         process.start()
