@@ -186,6 +186,8 @@ def _sweep(args) -> None:
 
 
 def _training_settings(args, augmentation: data.Augmentation | None = None) -> dict:
+    if augmentation is not None and args.validation:
+        raise InputError("--validation is for data in memory; the recipe imagenet tests on val/<class>/*")
     device = _device(args.device)
     deadline = None if args.time_limit is None else args.started + args.time_limit
     dataset = data.load(args.data, args.download, os.environ.get("RANK", "0") == "0", augmentation)
@@ -238,6 +240,9 @@ def _evaluate_pretrained(args) -> None:
     if len(dataset.classes) != model.fc.out_features:
         raise InputError(f"torchvision's weights know {model.fc.out_features:,} classes; {args.data} has "
                          f"{len(dataset.classes):,} class folders")
+    if not all(re.fullmatch(r"n\d{8}", name) for name in dataset.classes):
+        raise InputError("torchvision's classes are in the order of their WordNet numbers; name the class folders so, "
+                         "n01440764 to n15075141")
     _print_errors(f"{args.what} (torchvision's weights)", model, dataset, _device(args.device), args.testing)
 
 

@@ -1,5 +1,6 @@
 """The ImageNet protocol (§3.4): views, recipe, images streamed from files, many-view testing, torchvision's weights."""
 
+import contextlib
 import json
 import os
 import signal
@@ -30,6 +31,9 @@ from resnet_nb.train import RECIPES, Recipe, checkpoint, evaluate, load_run, rec
 from resnet_nb.train.testing import dense_logits, multi_scale_scores, scores_of, ten_crop_scores, top_k_error
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
+
+# of multiprocessing's own threads, when a process that reads images was killed
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
 SMALL = Augmentation(shorter_side=(36, 48), crop=32, test_side=36)
 RECIPE = Recipe(iterations=6, batch_size=8, lr=0.05, drops=(4,), augmentation=SMALL)
@@ -362,6 +366,31 @@ def test_two_processes_share_the_batches(pictures, files, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
 
 
+def train_quietly(world, pictures, out):
+    """Body of a rank; its lines on stderr go into a file beside the run."""
+    with open(Path(out).parent / f"stderr{world.rank}", "w") as file, contextlib.redirect_stderr(file):
+        try:
+            train_files(pictures, out, world=world)
+        except (InputError, TrainingStopped):
+            sys.exit(2)
+
+
+def test_a_damaged_image_of_another_process_is_named_too(tmp_path, files):
+    root = make_pictures(tmp_path / "tiny", 30, 7)
+    bad = root / Path(os.fsdecode(files.test_files[1])).relative_to(Path(os.fsdecode(files.test_files[1])).parents[2])
+    bad.write_bytes(bad.read_bytes()[:40])  # the second image is tested by the second process
+    assert finish(start(train_quietly, root, tmp_path / "run")) == [2, 2]
+    assert f"error: process 1: cannot decode {bad}" in (tmp_path / "stderr1").read_text()
+
+
+def test_the_global_generator_is_left_to_the_network(files):
+    torch.manual_seed(0)
+    want = torch.get_rng_state()
+    files.stream(8, seed=5).batch(0)
+    list(files.test_batches(4))
+    assert torch.equal(torch.get_rng_state(), want)
+
+
 def test_a_damaged_image_stops_the_training_by_name_and_nothing_is_lost(pictures, whole, tmp_path):
     root = tmp_path / "tiny"
     make_pictures(root, 30, 7)
@@ -385,7 +414,7 @@ def test_a_dead_worker_process_stops_the_training_with_one_line(files, monkeypat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("missing, match", [("train", "train is missing"), ("val", "test is missing"), (".", "no data at")])
+@pytest.mark.parametrize("missing, match", [("train", "train is missing"), ("val", "val is missing"), (".", "no data at")])
 def test_missing_folders_are_named(tmp_path, missing, match):
     if missing != ".":
         make_pictures(tmp_path / "tiny", 3, 3)
@@ -523,6 +552,7 @@ def test_the_command_trains_with_two_processes(tmp_path):
 @pytest.mark.parametrize("args, match", [
     (["train", "resnet18", "--recipe", "imagenet", "--data", "nowhere"], "a folder is needed with train/<class>"),
     (["train", "resnet18", "--recipe", "imagenet", "--data", "cifar10", "--download"], "not downloaded"),
+    (["train", "resnet18", "--recipe", "imagenet", "--data", "tiny", "--validation"], "is for data in memory"),
 ])
 def test_bad_sources_are_one_line(args, match, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -587,7 +617,7 @@ def test_the_command_evaluates_torchvisions_weights(weights, tmp_path, capsys, m
     assert main(["evaluate", "resnet18", "--data", str(root), "--device", "cpu"]) == 2
     assert "know 1,000 classes" in capsys.readouterr().err
     for i in range(1_000):
-        (root / "test" / f"n{i:04}").mkdir(parents=True)
+        (root / "test" / f"n{i:08}").mkdir(parents=True)
     (root / "val").rename(root / "elsewhere")
     PIL.Image.fromarray(noise(20, 30, 3).numpy()).save(tmp_path / "one.png")
     for folder in (root / "test").iterdir():
@@ -595,6 +625,9 @@ def test_the_command_evaluates_torchvisions_weights(weights, tmp_path, capsys, m
     monkeypatch.setattr(models.ResNet, "forward", lambda self, x: torch.eye(1_000)[:1].repeat(len(x), 1))
     assert main(["evaluate", "resnet18", "--data", str(root), "--device", "cpu"]) == 0
     assert "top-1 error 99.90 %, top-5 error 99." in capsys.readouterr().out
+    (root / "test" / "n00000007").rename(root / "test" / "goldfish")
+    assert main(["evaluate", "resnet18", "--data", str(root), "--device", "cpu"]) == 2
+    assert "order of their WordNet numbers" in capsys.readouterr().err
     assert main(["evaluate", "resnet18"]) == 2 and "needs --data" in capsys.readouterr().err
 
 

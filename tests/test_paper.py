@@ -480,3 +480,12 @@ def test_works_from_an_archive_and_without_torch_or_pandas(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(archive)}, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(archive / "resnet_nb/paper/__init__.py"), "6.43", str(len(ledger())), "False", "False"]
+
+
+def test_nothing_of_the_first_paper_is_left_open():
+    wanted = {"eq-1", "eq-2", "table-3-top", "recipe-imagenet", "recipe-cifar10"}
+    wanted |= {f"table-{n}" for n in range(1, 15)} | {f"fig-{n}" for n in range(1, 8)}
+    found = {entry.id: entry for entry in paper.ledger() if entry.source == paper.PAPER}
+    assert set(found) == wanted
+    assert [entry.id for entry in found.values() if entry.status == "open"] == []
+    assert all(entry.note for entry in found.values() if entry.status == "partial")  # what is missing

@@ -26,7 +26,7 @@ def read(root: Path, progress: bool = False):
     files, labels, classes = {}, {}, None
     for part in ("train", "test"):
         files[part], labels[part], found = list_images(root / part)
-        require_same_classes(root, classes or found, found)
+        require_same_classes(root / "train", classes or found, root / "test", found)
         classes = found
     every = files["train"] + files["test"]
     key = _key(root, every)
@@ -55,12 +55,12 @@ def list_images(folder: Path) -> tuple[list[Path], list[int], list[str]]:
     return files, labels, classes
 
 
-def require_same_classes(root: Path, train: list[str], test: list[str]) -> None:
-    """Raise InputError if the two parts of an image folder have different classes."""
-    only = [f"{name} only in {part}" for part, names in
-            (("train", set(train) - set(test)), ("test", set(test) - set(train))) for name in sorted(names)]
+def require_same_classes(train: Path, classes: list[str], test: Path, found: list[str]) -> None:
+    """Raise InputError if the folders `train` and `test` have different classes."""
+    only = [f"{name} only in {part.name}" for part, names in
+            ((train, set(classes) - set(found)), (test, set(found) - set(classes))) for name in sorted(names)]
     if only:
-        raise InputError(f"{root}/train and {root}/test have different classes: {', '.join(only)}")
+        raise InputError(f"{train} and {test} have different classes: {', '.join(only)}")
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -68,7 +68,7 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"cannot decode {path} ({error}); replace or delete it") from error
 
 

@@ -48,9 +48,12 @@ class ImageFiles:
         return replace(self, device=torch.device(device), mean=self.mean.to(device))
 
     def center(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) to float32 in [0, 1] minus the mean: per pixel for crops, else that of each channel."""
-        mean = self.mean if images.shape[-2:] == self.mean.shape[-2:] else self.mean.mean((1, 2), keepdim=True)
-        return images.float() / 255 - mean
+        """Crops, uint8 (B, 3, crop, crop), to float32 in [0, 1] minus the per-pixel mean (§3.4)."""
+        return images.float() / 255 - self.mean
+
+    def center_channels(self, images: Tensor) -> Tensor:
+        """Images of any size, uint8 (B, 3, H, W), to float32 in [0, 1] minus the mean of each channel."""
+        return images.float() / 255 - self.mean.mean((1, 2), keepdim=True)
 
     def stream(self, batch_size: int, seed: int) -> "FileStream":
         """The training batches. Raises InputError on a bad batch size."""
@@ -122,8 +125,10 @@ def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor
     workers = max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     context = "fork" if sys.platform == "linux" else None  # those of a fork server would outlive a kill -9 of this process
     try:
+        # a generator of its own: the global one would be moved by each loader, and a continued run has one more
         for batch in DataLoader(views, batch_sampler=batches, num_workers=workers, multiprocessing_context=context,
-                                collate_fn=_collate, worker_init_fn=_start_worker, pin_memory=device.type == "cuda"):
+                                collate_fn=_collate, worker_init_fn=_start_worker, pin_memory=device.type == "cuda",
+                                generator=torch.Generator()):
             if isinstance(batch, InputError):
                 raise batch
             yield batch
@@ -141,7 +146,7 @@ def read_files(root: Path, augmentation: Augmentation, progress: bool = False) -
     _require_folder(root)
     files, labels, classes = list_images(root / "train")
     data = test_files(root, torch.zeros(3), augmentation)
-    require_same_classes(root, classes, list(data.classes))
+    require_same_classes(root / "train", classes, _test_folder(root), list(data.classes))
     train = _paths(files), torch.tensor(labels)
     mean, colors = _statistics(*train, augmentation, progress)
     fingerprint = hashlib.sha256(f"{_fingerprint(root, classes, files)} {data.fingerprint}".encode()).hexdigest()
@@ -154,11 +159,15 @@ def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentati
     Raises InputError if a folder is missing.
     """
     _require_folder(root)
-    files, labels, classes = list_images(root / ("val" if (root / "val").is_dir() else "test"))
+    files, labels, classes = list_images(_test_folder(root))
     side = augmentation.crop
     return ImageFiles(root.resolve().name, tuple(classes), _paths([]), torch.tensor([], dtype=torch.int64), _paths(files),
                       torch.tensor(labels), augmentation, mean[:, None, None].expand(3, side, side), torch.zeros(3, 3),
                       _fingerprint(root, classes, files))
+
+
+def _test_folder(root: Path) -> Path:
+    return root / ("test" if (root / "test").is_dir() and not (root / "val").is_dir() else "val")
 
 
 def _require_folder(root: Path) -> None:
@@ -173,9 +182,9 @@ def _paths(files: list[Path]) -> np.ndarray:
 
 
 def _fingerprint(root: Path, classes: list[str], files: list[Path]) -> str:
-    digest = hashlib.sha256("\n".join(classes).encode())
+    digest = hashlib.sha256(os.fsencode("\n".join(classes)))
     for path in files:
-        digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\n".encode())
+        digest.update(os.fsencode(f"{path.relative_to(root)}\0{path.stat().st_size}\n"))
     return digest.hexdigest()
 
 
@@ -193,4 +202,5 @@ def _statistics(files: np.ndarray, labels: Tensor, augmentation: Augmentation, p
     mean = total / len(chosen)
     channel = mean.mean((1, 2))
     values, vectors = torch.linalg.eigh(products / (len(chosen) * side**2) - channel[:, None] * channel)
-    return mean.float(), (vectors * values).float()
+    signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # eigh leaves them open
+    return mean.float(), (signs * vectors * values).float()

@@ -143,8 +143,10 @@ class _Session:
                                        self.trainer.log, self.trainer.model)
                 elif not done:
                     self.save()
-            except InputError:  # an image that cannot be decoded; the next one may be as bad, but nothing is lost
+            except InputError as error:  # an image that cannot be decoded
                 self.save()
+                if not self.writes:  # the command line talks for process 0 only
+                    _note(f"error: process {self.trainer.world.rank}: {error}")
                 raise
             except FloatingPointError as error:
                 kept = (f"the last good checkpoint in {self.folder.out} is of iteration {self.saved:,}" if self.saved

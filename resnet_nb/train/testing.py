@@ -45,7 +45,7 @@ def dense_logits(model: ResNet, images: Tensor) -> Tensor:
 def multi_scale_scores(model: ResNet, images: Tensor, center: Center, sides: tuple[int, ...] = SIDES) -> Tensor:
     """Mean over scales of the softmax of the mean of `dense_logits`: uint8 (N, 3, H, W) to probabilities (N, classes).
 
-    sides: lengths of the shorter side in pixels. The testing of Tables 4 and 5.
+    sides: lengths of the shorter side in pixels. The testing of the ResNets in Table 4.
     """
     scores = [dense_logits(model, center(at_shorter_side(images, side))).mean((2, 3)).softmax(1) for side in sides]
     return torch.stack(scores).mean(0)
@@ -67,7 +67,7 @@ def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center", progr
         "center": (None, 128, lambda images: model(data.center(images)).softmax(1)),
         "10-crop": (data.augmentation.testing(data.augmentation.test_side), 32,
                     lambda images: ten_crop_scores(model, images, data.center, data.augmentation.crop)),
-        "multi-scale": (v2.PILToTensor(), 1, lambda images: multi_scale_scores(model, images, data.center)),
+        "multi-scale": (v2.PILToTensor(), 1, lambda images: multi_scale_scores(model, images, data.center_channels)),
     }.get(testing, (None, 0, None))
     if score is None:
         raise InputError(f"testing must be one of {', '.join(TESTINGS)}, got {testing!r}")

@@ -68,8 +68,8 @@ class Trainer:
     Trains `model` in place on the device of `data`. precision: arithmetic of the network, "float32", on
     CUDA "tf32", or "bf16" (autocast; weights, their updates and the evaluation stay float32). every: iterations
     between two lines of the log; by default a hundredth of the run, but not before twice as many
-    images were trained on as an evaluation reads. On CUDA a step is one replayed graph; if that
-    cannot be made, `note` gets a line that says so and the same step runs operation by operation.
+    images were trained on as an evaluation reads. On CUDA a step on data in memory is one replayed graph; if that
+    cannot be made, `note` gets a line that says so. On images from files it runs operation by operation.
     Raises InputError on a bad precision, no iterations, or a batch size that the data or the processes
     cannot give.
     """
