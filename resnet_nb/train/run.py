@@ -62,7 +62,7 @@ def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: 
             torch.manual_seed(seed)
             model = models.build(name, num_classes=len(data.classes), **settings["overrides"])
             with torch.no_grad():
-                images, _ = next(iter(data.test_batches(1)))
+                images, _ = next(iter(data.test_batches(1, slice(1))))
                 model.eval()(data.center(images))  # too small images: told before anything is written
         trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world,
                           note=_note if writes else lambda line: None)

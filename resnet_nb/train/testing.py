@@ -15,7 +15,7 @@ from resnet_nb.models import ResNet
 
 TESTINGS = ("center", "10-crop", "multi-scale")
 SIDES = (224, 256, 384, 480, 640)  # pixels, of the fully convolutional testing
-Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes: `Dataset.center`, `ImageFiles.center`
+Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes, such as `ImageFiles.center`
 
 
 def ten_crop_scores(model: nn.Module, images: Tensor, center: Center, crop: int = 224) -> Tensor:
