@@ -10,7 +10,7 @@ READY := $(VENV)/.resnet-nb-ready
 BROKEN := $(shell test -x $(PY) || echo broken)
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup lab test notebooks check-notebooks clean broken
+.PHONY: help setup lab test browser slides site notebooks check-notebooks address clean broken
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -26,12 +26,24 @@ test: $(READY) ## run the tests, then every notebook against its stored outputs
 	$(PY) -m pytest $(PARALLEL) tests
 	$(PY) -m pytest $(PARALLEL) --nbval notebooks/
 
+browser: $(READY) ## look at JupyterLab, the slides and the site in Chromium
+	$(PY) -m pytest -m browser tests
+
+slides: $(READY) ## one deck and one handout a chapter, offline, in build/slides
+	$(PY) docs/build_slides.py
+
+site: $(READY) ## the notebooks as a static site with search, offline, in build/site
+	$(PY) docs/build_site.py
+
 notebooks: $(READY) ## execute every notebook anew and store the outputs
 	$(PY) tests/notebook_tool.py address
 	$(PY) tests/notebook_tool.py execute
 
 check-notebooks: $(READY) ## execute every notebook anew and compare, pictures included
 	$(PY) tests/notebook_tool.py execute --check
+
+address: $(READY) ## of a fork, everywhere: make address REPO=you/your-fork
+	$(PY) tests/notebook_tool.py address $(REPO)
 
 clean: ## remove caches and build files (keeps .venv, data and runs)
 	rm -rf build dist *.egg-info .pytest_cache .coverage
