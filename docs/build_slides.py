@@ -1,0 +1,181 @@
+"""Build one deck and one handout a chapter, to be opened from disk without network.
+
+    python docs/build_slides.py [NB ...]        from notebooks/ and docs/notes/ into build/slides
+
+A deck has the cells whose slide_type puts them on a slide; a heading `## ` inside a cell begins the next
+slide. What to say on each slide, and its minutes, stand in docs/notes/<notebook>.toml under the name of the
+slide: the id of its first cell, with -2, -3, ... for slides that begin at a heading inside that cell.
+A handout is the whole notebook as a page to read and to print.
+"""
+
+import argparse
+import copy
+import html
+import importlib.util
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+
+import nbformat
+from nbconvert import HTMLExporter, SlidesExporter
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TEMPLATES = ROOT / "docs" / "templates"
+NOTES = ROOT / "docs" / "notes"
+OUT = ROOT / "build" / "slides"
+BEGINS = ("slide", "subslide")  # the others, "-" and "fragment", go on
+
+
+class DeckError(Exception):
+    """What is wrong, with the notebook and the slide."""
+
+
+def slide_type(cell):
+    return cell.metadata.get("slideshow", {}).get("slide_type", "-")
+
+
+def title(nb):
+    """The notebook's heading without the #."""
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    return re.search(r"^# (.+)$", text, re.MULTILINE)[1].strip()
+
+
+def offline(nb):
+    """A copy whose pictures carry their alternative text, which nbconvert would drop, and none is fetched."""
+    nb = copy.deepcopy(nb)
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", cell.source)  # a badge becomes its words
+    for output in [o for cell in nb.cells for o in cell.get("outputs", ())]:
+        data = output.get("data", {})
+        if png := data.pop("image/png", None):
+            alt = html.escape(output.metadata["image/png"]["alt"])
+            data["text/html"] = f'<img alt="{alt}" src="data:image/png;base64,{png.strip()}">'
+    return nb
+
+
+def parts(cell):
+    """The pieces of a cell that goes on a slide, cut before each heading that is not its first line."""
+    pieces = re.split(r"\n(?=## )", cell.source) if cell.cell_type == "markdown" else [cell.source]
+    for k, source in enumerate(pieces, 1):
+        part = copy.deepcopy(cell)
+        part.source = source.strip()
+        part.id = cell.id if k == 1 else f"{cell.id}-{k}"
+        part.metadata["slideshow"] = {"slide_type": "slide" if k > 1 else slide_type(cell)}
+        yield part
+
+
+def slides(nb):
+    """The slides of a notebook: lists of cells. The first cell's id is the slide's name."""
+    found = []
+    for cell in nb.cells:
+        if slide_type(cell) in ("skip", "notes"):
+            continue
+        for part in parts(cell):
+            if not found or slide_type(part) in BEGINS:
+                found.append([])
+            found[-1].append(part)
+    return found
+
+
+def read_notes(stem):
+    """{name of the slide: {"minutes": number, "say": Markdown}} of one chapter."""
+    return tomllib.loads((NOTES / f"{stem}.toml").read_text(encoding="utf-8"))
+
+
+def deck(nb, notes):
+    """A notebook of the cells on slides, with the speaker's notes as cells of their own.
+
+    Raises DeckError if a slide has no note or a note has no slide.
+    """
+    found = slides(nb)
+    names = [cells[0].id for cells in found]
+    if missing := [name for name in names if name not in notes]:
+        raise DeckError(f"no speaker's note for {', '.join(missing)}")
+    if extra := [name for name in notes if name not in names]:
+        raise DeckError(f"no slide for the notes {', '.join(extra)}")
+    cells = []
+    for name, (first, *others) in zip(names, found):
+        minutes, say = notes[name]["minutes"], notes[name]["say"].strip()
+        first.metadata["slideshow"]["data"] = {"timing": round(60 * minutes)}  # of the speaker view's clock
+        note = nbformat.v4.new_markdown_cell(f"**{minutes:g} min.** {say}", id=f"{name}-notes")
+        note.metadata["slideshow"] = {"slide_type": "notes"}
+        cells += [first, note, *others]
+    return nbformat.v4.new_notebook(cells=cells, metadata=nb.metadata)
+
+
+def page(nb, template, name):
+    """The HTML of a notebook by one of the templates beside this file."""
+    exporter = (SlidesExporter if template == "deck" else HTMLExporter)(
+        template_name=template, extra_template_basedirs=[str(TEMPLATES)], language_code="en",
+        exclude_input_prompt=True, exclude_output_prompt=True,
+    )  # fmt: skip
+    if template == "deck":
+        exporter.reveal_url_prefix, exporter.reveal_theme = "assets/reveal", "deck"
+    nb = offline(nb)
+    nb.metadata["title"] = name
+    return exporter.from_notebook_node(nb)[0]
+
+
+def copy_assets(folder):
+    """reveal.js, MathJax and our style sheets, from the installed packages."""
+    packages = {name: pathlib.Path(importlib.util.find_spec(name).origin).parent
+                for name in ("sphinx_revealjs", "sphinx-mathjax-offline")}
+    reveal = packages["sphinx_revealjs"] / "_static" / "revealjs"
+    for name in ("dist/reveal.js", "dist/reveal.css", "plugin/notes/notes.js", "LICENSE"):
+        (folder / "reveal" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(reveal / name, folder / "reveal" / name)
+    shutil.copy(packages["sphinx-mathjax-offline"] / "static" / "mathjax" / "tex-svg.js", folder)
+    for path in TEMPLATES.glob("*.[cj]s*"):
+        shutil.copy(path, folder)
+    (folder / "reveal" / "dist" / "theme").mkdir()
+    shutil.move(folder / "deck.css", folder / "reveal" / "dist" / "theme")
+
+
+def index(chapters):
+    """The page that lists the decks: [(stem, title, number of slides, minutes)]."""
+    rows = "\n".join(
+        f'<tr><td><a href="{stem}.html">{html.escape(name)}</a></td><td>{count}</td><td>{minutes:.0f}</td>'
+        f'<td><a href="{stem}-handout.html">Handout of {stem[:2]}</a></td></tr>'
+        for stem, name, count, minutes in chapters
+    )
+    return (TEMPLATES / "index.html").read_text(encoding="utf-8").replace("<!-- rows -->", rows)
+
+
+def build(paths, out):
+    """Write decks, handouts and index of these notebooks into the folder `out`; all or nothing."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
+        folder, chapters = pathlib.Path(temporary) / "slides", []
+        copy_assets(folder / "assets")
+        for path in paths:
+            nb = nbformat.read(path, as_version=4)
+            try:
+                notes = read_notes(path.stem)
+                cells = deck(nb, notes)
+            except (DeckError, FileNotFoundError, tomllib.TOMLDecodeError) as error:
+                raise DeckError(f"docs/notes/{path.stem}.toml: {error}") from error
+            (folder / f"{path.stem}.html").write_text(page(cells, "deck", title(nb)), encoding="utf-8")
+            (folder / f"{path.stem}-handout.html").write_text(page(nb, "handout", title(nb)), encoding="utf-8")
+            chapters.append((path.stem, title(nb), len(notes), sum(note["minutes"] for note in notes.values())))
+        (folder / "index.html").write_text(index(chapters), encoding="utf-8")
+        shutil.rmtree(out, ignore_errors=True)
+        folder.rename(out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all")
+    paths = parser.parse_args().notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    try:
+        build(paths, OUT)
+    except (DeckError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{len(paths)} decks and handouts: open {OUT / 'index.html'} in a browser (in a deck, S shows the notes)")
+
+
+if __name__ == "__main__":
+    main()
