@@ -1,14 +1,14 @@
 """Build one deck and one handout a chapter, to be opened from disk without network.
 
-    python docs/build_slides.py [NB ...]        from notebooks/ and docs/notes/ into build/slides
+    python docs/build_slides.py        from notebooks/ and docs/notes/ into build/slides
 
 A deck has the cells whose slide_type puts them on a slide; a heading `## ` inside a cell begins the next
 slide. What to say on each slide, and its minutes, stand in docs/notes/<notebook>.toml under the name of the
-slide: the id of its first cell, with -2, -3, ... for slides that begin at a heading inside that cell.
+slide: the id of its first cell, with -2, -3, ... for slides that begin at a heading inside that cell. The
+slides named in its `leave_out` are not shown, those in `hide_code` without their code.
 A handout is the whole notebook as a page to read and to print.
 """
 
-import argparse
 import copy
 import html
 import importlib.util
@@ -26,6 +26,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEMPLATES = ROOT / "docs" / "templates"
 NOTES = ROOT / "docs" / "notes"
 OUT = ROOT / "build" / "slides"
+ENDINGS = {"deck": ".html", "handout": "-handout.html"}  # of the pages
+UNSAID = ("## Where to go next", "## Exercises")  # parts of a cell that are for readers
 BEGINS = ("slide", "subslide")  # the others, "-" and "fragment", go on
 
 
@@ -43,12 +45,17 @@ def title(nb):
     return re.search(r"^# (.+)$", text, re.MULTILINE)[1].strip()
 
 
-def offline(nb):
-    """A copy whose pictures carry their alternative text, which nbconvert would drop, and none is fetched."""
+def offline(nb, ending):
+    """A copy that needs no network and no notebooks beside it.
+
+    Its pictures carry their alternative text, which nbconvert would drop; a badge becomes its words; and a
+    link to a notebook leads to the page with that ending.
+    """
     nb = copy.deepcopy(nb)
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", cell.source)  # a badge becomes its words
+            source = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", cell.source)
+            cell.source = re.sub(r"\]\((\d\d-[\w-]+)\.ipynb\)", rf"](\1{ending})", source)
     for output in [o for cell in nb.cells for o in cell.get("outputs", ())]:
         data = output.get("data", {})
         if png := data.pop("image/png", None):
@@ -68,34 +75,42 @@ def parts(cell):
         yield part
 
 
-def slides(nb):
-    """The slides of a notebook: lists of cells. The first cell's id is the slide's name."""
+def slides(nb, leave_out=()):
+    """The slides of a notebook: lists of cells. The first cell's id is the slide's name.
+
+    Raises DeckError if a name in `leave_out` is that of no slide.
+    """
     found = []
     for cell in nb.cells:
         if slide_type(cell) in ("skip", "notes"):
             continue
         for part in parts(cell):
+            if part.source.startswith(UNSAID):
+                continue
             if not found or slide_type(part) in BEGINS:
                 found.append([])
             found[-1].append(part)
-    return found
+    if wrong := set(leave_out) - {cells[0].id for cells in found}:
+        raise DeckError(f"no slide to leave out is called {', '.join(sorted(wrong))}")
+    return [cells for cells in found if cells[0].id not in leave_out]
 
 
 def read_notes(stem):
-    """{name of the slide: {"minutes": number, "say": Markdown}} of one chapter."""
-    return tomllib.loads((NOTES / f"{stem}.toml").read_text(encoding="utf-8"))
+    """Of one chapter: {name of the slide: {"minutes": number, "say": Markdown}}, and `leave_out` and `hide_code`."""
+    notes = tomllib.loads((NOTES / f"{stem}.toml").read_text(encoding="utf-8"))
+    return notes, {key: notes.pop(key) for key in ("leave_out", "hide_code") if key in notes}
 
 
-def deck(nb, notes):
+def deck(nb, notes, leave_out=(), hide_code=()):
     """A notebook of the cells on slides, with the speaker's notes as cells of their own.
 
-    Raises DeckError if a slide has no note or a note has no slide.
+    Raises DeckError if a slide has no note, or a note or a name in the lists has no slide.
     """
-    found = slides(nb)
+    found = slides(nb, leave_out)
     names = [cells[0].id for cells in found]
     if missing := [name for name in names if name not in notes]:
         raise DeckError(f"no speaker's note for {', '.join(missing)}")
-    if extra := [name for name in notes if name not in names]:
+    if extra := [name for name in [*notes, *hide_code] if name not in names]:
         raise DeckError(f"no slide for the notes {', '.join(extra)}")
     cells = []
     for name, (first, *others) in zip(names, found):
@@ -103,19 +118,22 @@ def deck(nb, notes):
         first.metadata["slideshow"]["data"] = {"timing": round(60 * minutes)}  # of the speaker view's clock
         note = nbformat.v4.new_markdown_cell(f"**{minutes:g} min.** {say}", id=f"{name}-notes")
         note.metadata["slideshow"] = {"slide_type": "notes"}
+        if name in hide_code:
+            for cell in [first, *others]:
+                cell.metadata["transient"] = {"remove_source": cell.cell_type == "code"}
         cells += [first, note, *others]
     return nbformat.v4.new_notebook(cells=cells, metadata=nb.metadata)
 
 
 def page(nb, template, name):
-    """The HTML of a notebook by one of the templates beside this file."""
+    """The HTML of a notebook by one of the templates, "deck" or "handout"."""
     exporter = (SlidesExporter if template == "deck" else HTMLExporter)(
         template_name=template, extra_template_basedirs=[str(TEMPLATES)], language_code="en",
         exclude_input_prompt=True, exclude_output_prompt=True,
     )  # fmt: skip
     if template == "deck":
         exporter.reveal_url_prefix, exporter.reveal_theme = "assets/reveal", "deck"
-    nb = offline(nb)
+    nb = offline(nb, ENDINGS[template])
     nb.metadata["title"] = name
     return exporter.from_notebook_node(nb)[0]
 
@@ -154,12 +172,13 @@ def build(paths, out):
         for path in paths:
             nb = nbformat.read(path, as_version=4)
             try:
-                notes = read_notes(path.stem)
-                cells = deck(nb, notes)
+                notes, options = read_notes(path.stem)
+                cells = deck(nb, notes, **options)
             except (DeckError, FileNotFoundError, tomllib.TOMLDecodeError) as error:
                 raise DeckError(f"docs/notes/{path.stem}.toml: {error}") from error
-            (folder / f"{path.stem}.html").write_text(page(cells, "deck", title(nb)), encoding="utf-8")
-            (folder / f"{path.stem}-handout.html").write_text(page(nb, "handout", title(nb)), encoding="utf-8")
+            for template, content in {"deck": cells, "handout": nb}.items():
+                text = page(content, template, title(nb))
+                (folder / f"{path.stem}{ENDINGS[template]}").write_text(text, encoding="utf-8")
             chapters.append((path.stem, title(nb), len(notes), sum(note["minutes"] for note in notes.values())))
         (folder / "index.html").write_text(index(chapters), encoding="utf-8")
         shutil.rmtree(out, ignore_errors=True)
@@ -167,9 +186,7 @@ def build(paths, out):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all")
-    paths = parser.parse_args().notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
     try:
         build(paths, OUT)
     except (DeckError, OSError) as error:

@@ -1,5 +1,6 @@
 """Every slide of every deck in Chromium: it fits, its mathematics is drawn, and nothing is fetched."""
 
+import re
 import sys
 
 import pytest
@@ -36,6 +37,14 @@ def decks(tmp_path_factory):
     out = tmp_path_factory.mktemp("build") / "slides"
     build_slides.build(NOTEBOOKS, out)
     return out
+
+
+def test_every_link_to_a_page_has_its_page(decks):
+    wrong = []
+    for path in sorted(decks.glob("*.html")):
+        links = re.findall(r'<a [^>]*href="([^"#:]+)(?:#[^"]*)?"', path.read_text(encoding="utf-8"))
+        wrong += [f"{path.name}: {link}" for link in links if not (decks / link).is_file()]
+    assert not wrong, "\n".join(wrong)
 
 
 def visit(page, deck):

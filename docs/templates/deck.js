@@ -1,11 +1,19 @@
-// Starts reveal.js and makes each slide fit: one that is too tall is drawn smaller, down to SMALLEST.
-const [WIDTH, HEIGHT, SMALLEST] = [1280, 720, 0.7];
+// Starts reveal.js and makes each slide fit: one that is too tall is drawn smaller, down to SMALLEST; then its
+// pictures grow as far as there is room.
+const [WIDTH, HEIGHT, SMALLEST, LARGEST] = [1280, 720, 0.7, 1.7];
+
+function fits(slide, zoom, scale) {
+  slide.style.zoom = zoom;
+  slide.querySelectorAll("img").forEach((picture) => {
+    picture.style.width = `${picture.naturalWidth * scale}px`;
+  });
+  return slide.scrollHeight * zoom <= HEIGHT;
+}
 
 function fit(slide) {
-  for (let zoom = 1; zoom >= SMALLEST - 1e-6; zoom -= 0.05) {
-    slide.style.zoom = zoom;
-    if (slide.scrollHeight * zoom <= HEIGHT) return;
-  }
+  let [zoom, scale] = [1, LARGEST];
+  while (zoom > SMALLEST && !fits(slide, zoom, 1)) zoom = Math.round(100 * zoom - 5) / 100;
+  while (!fits(slide, zoom, scale) && scale > 1) scale = Math.round(10 * scale - 1) / 10;
 }
 
 Reveal.initialize({

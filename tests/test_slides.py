@@ -1,0 +1,143 @@
+"""Decks, handouts and speaker's notes, without a browser. What they look like, test_browser_slides.py sees."""
+
+import html.parser
+import pathlib
+import sys
+
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "docs"))
+import build_slides
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+SHORT = ROOT / "notebooks" / "04-bottleneck.ipynb"
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+class Elements(html.parser.HTMLParser):
+    """[(tag, attributes)] of a page, and the text of its speaker's notes."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.found, self.notes, self.inside = [], "", False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        self.inside |= tag == "aside"
+
+    def handle_endtag(self, tag):
+        self.inside &= tag != "aside"
+
+    def handle_data(self, data):
+        self.notes += data if self.inside else ""
+
+    def attributes(self, tag):
+        return [attrs for name, attrs in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    out = tmp_path_factory.mktemp("build") / "slides"
+    build_slides.build([SHORT], out)
+    return out
+
+
+# --- speaker's notes ---------------------------------------------------------------------------
+
+
+@each_notebook
+def test_every_slide_has_its_note_and_minutes(path):
+    notes, options = build_slides.read_notes(path.stem)
+    build_slides.deck(read(path), notes, **options)  # raises where one is missing or left over
+    wrong = [
+        f"{name}: {note}"
+        for name, note in notes.items()
+        if set(note) != {"minutes", "say"} or not 0.5 <= note["minutes"] <= 6 or len(note["say"].split()) < 15
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert 5 <= sum(note["minutes"] for note in notes.values()) <= 45, "a deck is for one lesson at most"
+
+
+def test_a_slide_without_note_and_a_note_without_slide_are_refused():
+    nb, (notes, _) = read(SHORT), build_slides.read_notes(SHORT.stem)
+    first = next(iter(notes))
+    with pytest.raises(build_slides.DeckError, match=f"no speaker's note for {first}$"):
+        build_slides.deck(nb, {name: note for name, note in notes.items() if name != first})
+    with pytest.raises(build_slides.DeckError, match="no slide for the notes tea-break$"):
+        build_slides.deck(nb, notes | {"tea-break": notes[first]})
+
+
+def test_a_heading_inside_a_cell_begins_a_slide():
+    source = "**What it means.** Text.\n\n## Next\n\nMore.\n\n### Not this one"
+    cell = nbformat.v4.new_markdown_cell(source, id="means", metadata={"slideshow": {"slide_type": "-"}})
+    code = nbformat.v4.new_code_cell("## no heading", id="code", metadata={"slideshow": {"slide_type": "slide"}})
+    skipped = nbformat.v4.new_markdown_cell("## No", id="no", metadata={"slideshow": {"slide_type": "skip"}})
+    found = build_slides.slides(nbformat.v4.new_notebook(cells=[code, cell, skipped]))
+    assert [[part.id for part in cells] for cells in found] == [["code", "means"], ["means-2"]]
+    assert found[1][0].source == "## Next\n\nMore.\n\n### Not this one"
+
+
+def test_code_can_be_hidden():
+    nb, (notes, _) = read(SHORT), build_slides.read_notes(SHORT.stem)
+    shown, hidden = (build_slides.page(build_slides.deck(nb, notes, hide_code=names), "deck", "")
+                     for names in ([], ["weights"]))
+    assert "conv_weights" in shown.partition("def block_cost")[0]
+    assert "conv_weights" not in hidden.partition("block_cost")[0]
+    assert "[36864, 36864]" in hidden
+
+
+def test_a_slide_can_be_left_out():
+    nb = read(SHORT)
+    names = [cells[0].id for cells in build_slides.slides(nb)]
+    assert [cells[0].id for cells in build_slides.slides(nb, names[1:3])] == [names[0], *names[3:]]
+    with pytest.raises(build_slides.DeckError, match="no slide to leave out is called tea-break$"):
+        build_slides.slides(nb, ["tea-break"])
+
+
+# --- what is built -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["04-bottleneck.html", "04-bottleneck-handout.html", "index.html"])
+def test_nothing_is_loaded_from_outside_and_every_file_is_there(built, name):
+    page = Elements(built / name)
+    loaded = [a["src"] for tag in ("script", "img") for a in page.attributes(tag) if "src" in a]
+    loaded += [a["href"] for a in page.attributes("link")]
+    files = [source for source in loaded if not source.startswith("data:")]
+    assert files and not [source for source in files if not (built / source).is_file()]
+    assert page.attributes("html") == [{"lang": "en"}]
+
+
+def test_pictures_keep_their_alternative_text(built):
+    nb = read(SHORT)
+    wanted = [o.metadata["image/png"]["alt"] for cell in nb.cells for o in cell.get("outputs", ())
+              if "image/png" in o.get("data", {})]
+    handout = [a["alt"] for a in Elements(built / "04-bottleneck-handout.html").attributes("img")]
+    deck = [a["alt"] for a in Elements(built / "04-bottleneck.html").attributes("img")]
+    assert wanted and handout == wanted
+    assert deck and set(deck) <= set(wanted)
+
+
+def test_deck_has_the_notes_and_their_minutes(built):
+    notes, _ = build_slides.read_notes(SHORT.stem)
+    page = Elements(built / "04-bottleneck.html")
+    clock = [int(a["data-timing"]) for a in page.attributes("section") if "data-timing" in a]
+    assert set(clock) == {round(60 * note["minutes"]) for note in notes.values()}
+    for note in notes.values():
+        assert f"{note['minutes']:g} min." in page.notes
+        assert note["say"].split()[0].strip("*`") in page.notes
+
+
+def test_a_failed_build_leaves_the_old_one(built, monkeypatch):
+    before = sorted(path.name for path in built.iterdir())
+    monkeypatch.setattr(build_slides, "read_notes", lambda stem: ({}, {}))
+    with pytest.raises(build_slides.DeckError, match="docs/notes/04-bottleneck.toml: no speaker's note for "):
+        build_slides.build([SHORT], built)
+    assert sorted(path.name for path in built.iterdir()) == before
+    assert [path.name for path in built.parent.iterdir()] == [built.name]
