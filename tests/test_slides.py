@@ -2,6 +2,7 @@
 
 import html.parser
 import pathlib
+import re
 import sys
 
 import nbformat
@@ -141,3 +142,47 @@ def test_a_failed_build_leaves_the_old_one(built, monkeypatch):
         build_slides.build([SHORT], built)
     assert sorted(path.name for path in built.iterdir()) == before
     assert [path.name for path in built.parent.iterdir()] == [built.name]
+
+
+# --- the teacher's page ------------------------------------------------------------------------
+
+ROW = re.compile(r"\| (\d):(\d\d) \| (\d+) \| (.+?) \| .+ \|")
+PART = re.compile(r"\[(\d\d)\]\(\.\./notebooks/\1-[\w-]+\.ipynb\), (slides|exercise) (\d+)(?:–(\d+))?")
+
+
+def lessons():
+    """The tables of the teacher's page: lists of (minute at which it begins, minutes, what)."""
+    text = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    tables = [ROW.findall(table) for table in re.split(r"\n(?=\| From)", text)[1:]]
+    return [[(60 * int(h) + int(m), int(minutes), what) for h, m, minutes, what in table] for table in tables]
+
+
+def planned(chapter, kind, first, last):
+    """The minutes that the chapter itself gives to these slides, or to this exercise."""
+    [path] = (ROOT / "notebooks").glob(f"{chapter}-*.ipynb")
+    if kind == "exercise":
+        text = "\n".join(cell.source for cell in read(path).cells)
+        return float(re.search(rf"### Exercise {first}: .+\(.+, (\d+) min\)", text)[1])
+    notes, options = build_slides.read_notes(path.stem)
+    names = [cells[0].id for cells in build_slides.slides(read(path), options.get("leave_out", ()))]
+    assert 1 <= int(first) <= int(last) <= len(names), f"{path.stem} has {len(names)} slides"
+    return sum(notes[name]["minutes"] for name in names[int(first) - 1 : int(last)])
+
+
+def test_lessons_take_ninety_minutes():
+    assert len(lessons()) == 4, "one lesson, and a course of three"
+    for lesson in lessons():
+        ends = [at + minutes for at, minutes, _ in lesson]
+        assert [at for at, _, _ in lesson] == [0, *ends[:-1]]
+        assert ends[-1] == 90
+
+
+def test_lessons_give_each_part_the_time_of_its_notes():
+    parts = [(minutes, what, PART.match(what)) for lesson in lessons() for _, minutes, what in lesson]
+    assert sum(found is not None for _, _, found in parts) >= 15
+    wrong = []
+    for minutes, what, found in parts:
+        if found and not -0.5 <= minutes - planned(*found.groups()) <= 3:
+            wrong.append(f"{what}: {minutes} minutes, its notes say {planned(*found.groups()):g}")
+        assert found or what in ("Questions", "Homework"), what
+    assert not wrong, "\n".join(wrong)
