@@ -10,7 +10,7 @@ READY := $(VENV)/.resnet-nb-ready
 BROKEN := $(shell test -x $(PY) || echo broken)
 ROOT_FLAG := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help setup lab test browser slides site notebooks check-notebooks address clean broken
+.PHONY: help setup lab test chromium browser slides site notebooks check-notebooks colab address clean broken
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,8 @@ help: ## list the targets
 setup: $(READY) ## make .venv with the tested versions (once; again when they change)
 	@echo "$(VENV) is ready"
 
+# .jupyter switches off JupyterLab's question about news and its look for updates.
+lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/.jupyter$(if $(JUPYTER_CONFIG_PATH),:$(JUPYTER_CONFIG_PATH))
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=notebooks $(ROOT_FLAG) $(LAB_ARGS)
 
@@ -26,7 +28,11 @@ test: $(READY) ## run the tests, then every notebook against its stored outputs
 	$(PY) -m pytest $(PARALLEL) tests
 	$(PY) -m pytest $(PARALLEL) --nbval notebooks/
 
+chromium: $(READY) ## install Chromium, if there is none
+	@.ci/chromium $(PY)
+
 browser: $(READY) ## look at JupyterLab, the slides and the site in Chromium
+	@$(PY) tests/browser.py
 	$(PY) -m pytest -m browser tests
 
 slides: $(READY) ## one deck and one handout a chapter, offline, in build/slides
@@ -41,6 +47,9 @@ notebooks: $(READY) ## execute every notebook anew and store the outputs
 
 check-notebooks: $(READY) ## execute every notebook anew and compare, pictures included
 	$(PY) tests/notebook_tool.py execute --check
+
+colab: $(READY) ## every notebook as Colab starts it: make colab PYTHON=python3.13
+	$(PY) tests/colab.py $(PYTHON)
 
 address: $(READY) ## of a fork, everywhere: make address REPO=you/your-fork
 	$(PY) tests/notebook_tool.py address $(REPO)

@@ -1,4 +1,4 @@
-"""Build the site: the executed notebooks and the teacher's page as static pages in build/site, or nothing.
+"""Build the site: the executed notebooks and the teacher's page in build/site, all or nothing.
 
     python docs/build_site.py
 """
@@ -10,30 +10,43 @@ import shutil
 import sys
 import tempfile
 
+import nbformat
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 from sphinx.util.console import strip_escape_sequences
+from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
 
 
 def chapters(readme, notebooks):
-    """The README's list of the notebooks, its titles made links: Markdown for the index."""
+    """The README's list of the notebooks with its titles made links, as Markdown for the index."""
     section = re.search(r"(?ms)^## The notebooks$(.+?)^## ", readme)
-    lines = dict(re.findall(r"(?m)^\* \*\*(\d\d .+?)\*\*(.*(?:\n  .+)*)", section[1] if section else ""))
-    by_number = {title[:2]: (title, text) for title, text in lines.items()}
-    if missing := [path.name for path in notebooks if path.name[:2] not in by_number]:
-        raise SphinxError(f"README.md: no line `* **NN Title**: ...` under \"## The notebooks\" for {', '.join(missing)}")
-    found = [(path, *by_number[path.name[:2]]) for path in notebooks]
-    return "\n".join(f"* [**{title}**](notebooks/{path.name}){text}" for path, title, text in found)
+    lines = re.findall(r"(?m)^\* \*\*((\d\d) .+?)\*\*(.*(?:\n  .+)*)", section[1] if section else "")
+    listed = {number: (title, text) for title, number, text in lines}
+    if missing := [path.name for path in notebooks if path.name[:2] not in listed]:
+        raise SphinxError(f"README.md: \"## The notebooks\" has no line `* **NN Title**: ...` for {', '.join(missing)}")
+    found = [(path.name, *listed[path.name[:2]]) for path in notebooks]
+    return "\n".join(f"* [**{title}**](notebooks/{name}){text}" for name, title, text in found)
+
+
+def inspect(path):
+    """Refuse a notebook that is not executed, or whose pictures have no words."""
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "code" and cell.execution_count is None:
+            raise SphinxError(f"{path.name}: cell {cell.id} is not executed: run make notebooks")
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
+                raise SphinxError(f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with resnet_nb.plot")
 
 
 def assemble(source, notebooks):
     """The pages in the folder `source`, at the places they have in the repository, so that links between them hold."""
-    (source / "docs").mkdir(parents=True)
-    (source / "notebooks").mkdir()
+    for folder in ("notebooks", "docs"):
+        (source / folder).mkdir(parents=True)
     for path in notebooks:
+        inspect(path)
         shutil.copy(path, source / "notebooks")
     shutil.copy(DOCS / "teaching.md", source / "docs")
     listed = chapters((ROOT / "README.md").read_text(), notebooks)
@@ -41,14 +54,14 @@ def assemble(source, notebooks):
 
 
 def build(target, notebooks):
-    """The site of these notebooks in the folder `target`, all or nothing; SphinxError says what is wrong."""
+    """The site of these notebooks in the folder `target`; SphinxError, and the old site stays, if anything is wrong."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site-", dir=target.parent) as work:
         work, said = pathlib.Path(work), io.StringIO()
         assemble(work / "source", notebooks)
-        Sphinx(work / "source", DOCS, work / "site", work / "doctrees", "html", status=None, warning=said).build()
-        warnings = strip_escape_sequences(said.getvalue()).replace(f"{work / 'source'}/", "").splitlines()
-        if warnings:
+        with patch_docutils(DOCS), docutils_namespace():  # as sphinx-build does: a second build in this process is clean
+            Sphinx(work / "source", DOCS, work / "site", work / "doctrees", "html", status=None, warning=said).build()
+        if warnings := strip_escape_sequences(said.getvalue()).replace(f"{work / 'source'}/", "").split("\n")[:-1]:
             raise SphinxError("; ".join(warnings))
         if target.exists():
             target.rename(work / "old")
@@ -57,8 +70,11 @@ def build(target, notebooks):
 
 def main():
     target = ROOT / "build" / "site"
-    build(target, sorted((ROOT / "notebooks").glob("*.ipynb")))
-    print(target)
+    try:
+        build(target, sorted((ROOT / "notebooks").glob("*.ipynb")))
+    except (SphinxError, OSError, ValueError) as error:
+        sys.exit(f"no new site: {' '.join(str(error).split())}")
+    print(f"the site is in {target}: open {target / 'index.html'} in a browser")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Sphinx: the executed notebooks as a site that needs no network. Built by docs/build_site.py, which says from what."""
+"""Sphinx: the executed notebooks as pages that need no network. docs/build_site.py lays out the source and builds."""
 
 import importlib.util
 import pathlib
@@ -8,35 +8,30 @@ import tomllib
 import nbformat
 from docutils import nodes
 from sphinx.addnodes import pending_xref
-from sphinx.errors import SphinxError
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"].rstrip("/")
-# The one file of MathJax that needs no other: pictures instead of fonts.
+# The one file of MathJax that needs no other: it draws, where its sisters load fonts.
 MATHJAX = pathlib.Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax/tex-svg.js"
-NOT_HERE = {"answer", "exercise"}  # a reader of the site cannot type an answer
 
-project = "ResNet, executable"
+project = html_title = "ResNet, executable"
 language = "en"
 extensions = ["myst_nb"]
 nb_execution_mode = "off"
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
-mathjax_path = "tex-svg.js"
+mathjax_path = MATHJAX.name
 
 html_theme = "sphinx_book_theme"
-html_title = project
 html_static_path = ["_static", str(MATHJAX)]
 html_css_files = ["site.css"]
-html_show_sphinx = False
+html_use_index = False
 html_theme_options = {
     "repository_url": REPOSITORY,
-    "repository_branch": "main",
     "use_repository_button": True,
     "use_fullscreen_button": False,
-    "launch_buttons": {"colab_url": "https://colab.research.google.com"},
-    "home_page_in_toc": True,
-    "show_toc_level": 2,
+    "navbar_persistent": [],  # one field for searching is enough
+    "footer_content_items": [],
 }
 
 
@@ -45,26 +40,24 @@ def is_notebook(app, docname):
 
 
 def for_readers(app, docname, source):
-    """A notebook without what is only for those who run it; its cells keep their places."""
+    """A notebook without what serves only those who run it. Its cells keep their numbers; an empty one is not shown."""
     if not is_notebook(app, docname):
         return
-    nb = nbformat.reads(source[0], as_version=4)
+    nb, links = nbformat.reads(source[0], as_version=4), ""
     for cell in nb.cells:
-        tags = set(cell.metadata.get("tags", []))
-        if cell.cell_type == "code" and cell.execution_count is None:
-            raise SphinxError(f"{docname}.ipynb: cell {cell.id} is not executed: run make notebooks")
-        if "badge" in tags:
-            colab, cell.source = re.search(r"\]\((\S+)\)$", cell.source)[1], ""
-        if "bootstrap" in tags:
-            cell.update(cell_type="markdown", source=f"[Open in Colab]({colab}) to run this notebook, change it and get "
-                        "feedback on the exercises.")
-        if NOT_HERE & tags:
+        tags = cell.metadata.get("tags", [])
+        if "badge" in tags:  # the badges' pictures are elsewhere
+            badges, cell.source = re.findall(r"\[!\[(.*?)\]\(.*?\)\]\((.*?)\)", cell.source), ""
+            links = " or ".join(f"[{text}]({address})" for text, address in badges)
+        elif "bootstrap" in tags:
+            cell.update(cell_type="markdown", source=f"{links}: run it, change it, answer the exercises.")
+        elif "answer" in tags or "exercise" in tags:
             cell.source = ""
     source[0] = nbformat.writes(nb)
 
 
 def describe_pictures(app, doctree):
-    """myst-nb drops the alternative text in the metadata of the outputs; here it comes back."""
+    """myst-nb drops the alternative text in the metadata of an output: here it comes back."""
     if not is_notebook(app, app.env.docname):
         return
     cells = nbformat.read(app.env.doc2path(app.env.docname), as_version=4).cells
@@ -80,14 +73,12 @@ def link_to_the_repository(app, doctree):
     for node in list(doctree.findall(pending_xref)):
         path, _, anchor = node["reftarget"].partition("#")
         file = (ROOT / app.env.docname).parent.joinpath(path).resolve()
-        if node.get("refdomain") is None and path and file.is_relative_to(ROOT) and file.exists():
-            kind = "tree" if file.is_dir() else "blob"
-            address = f"{REPOSITORY}/{kind}/main/{file.relative_to(ROOT).as_posix()}" + (anchor and f"#{anchor}")
-            node.replace_self(nodes.reference("", "", *node.children, refuri=address))
+        if path and not node["refdomain"] and file.is_relative_to(ROOT) and file.exists():
+            place = f"{'tree' if file.is_dir() else 'blob'}/main/{file.relative_to(ROOT).as_posix()}"
+            node.replace_self(nodes.reference("", "", *node.children, refuri=f"{REPOSITORY}/{place}#{anchor}".rstrip("#")))
 
 
 def setup(app):
     app.connect("source-read", for_readers)
     app.connect("doctree-read", describe_pictures)
     app.connect("doctree-read", link_to_the_repository)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

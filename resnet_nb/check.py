@@ -1,5 +1,8 @@
 """Claims that can fail: one line printed when they hold, an error when they do not."""
 
+import math
+import textwrap
+
 
 class CheckFailed(AssertionError):
     """A claim of a notebook does not hold; the message shows what was got and what was wanted."""
@@ -24,17 +27,104 @@ def check(claim: str, got, want=True, tol: float = 0) -> None:
 
 
 def feedback(answer, want, tol: float = 0, mistakes: dict | None = None) -> None:
-    """Say whether a reader's `answer` is right; never raises.
+    """Say whether a reader's `answer` is right and, if it is not, what probably went wrong; never raises.
 
     answer: None means not answered yet. mistakes: a wrong answer -> what probably led to it.
     """
     if answer is None:
         print("Not answered yet: replace None in the cell above and run both cells.")
-    elif _same(answer, want, tol):
-        print(f"✓ Right: {_text(answer)}")
-    else:
-        reasons = [why for wrong, why in (mistakes or {}).items() if _same(answer, wrong, tol)]
-        print(f"✗ {_text(answer)} is not it. {reasons[0] if reasons else 'Look at the hints and try again.'}")
+        return
+    try:
+        print(_verdict(_plain(answer), _plain(want), tol, mistakes or {}))
+    except Exception as error:  # an answer can be any object, and its own methods can fail
+        what = f"an answer of type {type(answer).__name__} ({type(error).__name__})"
+        print(f"✗ Cannot compare {what}: give plain numbers or a list of them.")
+
+
+def _verdict(answer, want, tol: float, mistakes: dict) -> str:
+    if _same(answer, want, tol):
+        return f"✓ Right: {_short(answer)}"
+    for wrong, why in mistakes.items():
+        if _same(answer, wrong, tol):
+            return f"✗ {_short(answer)} is not it. {why}"
+    given, wanted = _form(answer), _form(want)
+    if given != wanted:
+        return f"✗ Your answer is {given}; {wanted} is wanted.{HELP.get(given, '')}"
+    return f"✗ {_short(answer)} is not it. {_difference(answer, want, tol)}"
+
+
+HELP = {"text": " Leave out the quotation marks.", "a function": " Call it and answer with what it returns."}
+FACTORS = {  # how many times too large or too small -> what to look for
+    2: "Is something counted twice, or left out?",
+    100: "Percent, or a fraction?",
+    1_000: "Which unit?",
+    1_000_000: "Which unit?",
+}
+
+
+def _difference(answer, want, tol: float) -> str:
+    """What is wrong with an answer of the right form, judged by its values alone."""
+    if isinstance(want, (list, tuple)) and _same(answer[::-1], want, tol):
+        return "These are the right values in reverse order."
+    pairs = list(zip(_flat(answer), _flat(want), strict=True))
+    wrong = {k: pair for k, pair in enumerate(pairs, 1) if not _same(*pair, tol)}
+    where = f"Look at number {_short(list(wrong))}; the rest is right. " if len(wrong) < len(pairs) else ""
+    return where + _size(list(wrong.values()))
+
+
+def _size(pairs: list) -> str:
+    """What the sizes tell of pairs (answer, wanted) that differ."""
+    unknown = "Look at the hints and try again."
+    if not all(type(value) in (int, float) for pair in pairs for value in pair):
+        return unknown
+    if len(pairs) == 1 and abs(pairs[0][0] - pairs[0][1]) == 1:
+        return "It is off by one."
+    if all(a == w // 1 for a, w in pairs):
+        return "The decimals are missing. Were they cut off, by // or int()?"
+
+    def times(factor):
+        return all(math.isclose(a, factor * w, rel_tol=0.01) for a, w in pairs)
+
+    if times(1):
+        return "Within 1 %. Is it rounded as the question asks, or is a small part left out?"
+    if times(-1):
+        return "The size is right, the sign is not."
+    for factor, why in FACTORS.items():
+        for exact, much in ((factor, "large"), (1 / factor, "small")):
+            if times(exact):
+                return f"It is {factor:,} times too {much}. {why}"
+    return unknown
+
+
+def _plain(value):
+    """Arrays, tensors and their scalars as lists and numbers."""
+    if hasattr(value, "tolist") and not isinstance(value, type):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _form(value) -> str:
+    """What kind of answer it is, in words."""
+    if isinstance(value, (list, tuple)):
+        sizes = "×".join(map(str, _sizes(value)))
+        return f"a list of {sizes} value{'s' * (sizes != '1')}"
+    names = {bool: "True or False", int: "one number", float: "one number", str: "text"}
+    other = "a function" if callable(value) else f"of type {type(value).__name__}"
+    return names.get(type(value), other)
+
+
+def _sizes(value) -> list:
+    if not isinstance(value, (list, tuple)):
+        return []
+    return [len(value), *(_sizes(value[0]) if value else [])]
+
+
+def _flat(value) -> list:
+    return [x for item in value for x in _flat(item)] if isinstance(value, (list, tuple)) else [value]
+
+
+def _short(value) -> str:
+    return textwrap.shorten(_text(value), 60, placeholder=" …")
 
 
 def _same(got, want, tol: float) -> bool:

@@ -46,7 +46,7 @@ def chromium_page(width=1280, height=720):
 
 
 def picture(page, name):
-    """A screenshot in build/browser, for a person to look at."""
+    """A screenshot of a page, or of a part of one, in build/browser, for a person to look at."""
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")
 

@@ -2,7 +2,7 @@
 
     python tests/notebook_tool.py execute [NB ...]           execute and store
     python tests/notebook_tool.py execute --check [NB ...]   execute and compare
-    python tests/notebook_tool.py address                    rewrite badges and first cells
+    python tests/notebook_tool.py address [OWNER/NAME]       rewrite badges and first cells
 
 Tags it knows: `raises-exception` (the cell must raise), `nbval-ignore-output` (not compared),
 `readme-figure` (its picture goes to notebooks/images/), `badge` and `bootstrap` (rewritten).
@@ -28,9 +28,12 @@ from nbclient.exceptions import CellControlSignal, DeadKernelError
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
+WIDGET = "application/vnd.jupyter.widget-view+json"  # its text/plain is kept
 CLIENT = {"record_timing": False, "store_widget_state": False, "coalesce_streams": True}
 CLIENT["extra_arguments"] = ["--Application.log_level=40"]  # no warning about local TCP
 COLAB = "https://colab.research.google.com"
+BINDER = "https://mybinder.org"
+ADDRESS = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+(?<!\.git)(?<!\.)"  # OWNER/NAME on GitHub
 
 
 class NotebookError(Exception):
@@ -53,12 +56,17 @@ def code_cells(nb):
 
 
 def canonical(nb):
-    """A copy with canonical metadata; a cell is left out of the slides until it says otherwise."""
+    """A copy with canonical metadata and without widgets, of which each kernel makes its own.
+
+    A cell is left out of the slides until it says otherwise.
+    """
     nb = copy.deepcopy(nb)
     nb.metadata = nbformat.from_dict(METADATA)
     for cell in nb.cells:
         kept = {key: cell.metadata[key] for key in ("tags", "slideshow") if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict({"slideshow": {"slide_type": "skip"}} | kept)
+    for output in [output for cell in code_cells(nb) for output in cell.outputs]:
+        output.get("data", {}).pop(WIDGET, None)
     return nb
 
 
@@ -66,12 +74,18 @@ def as_bytes(nb):
     return (nbformat.writes(nb, version=nbformat.NO_CONVERT).rstrip("\n") + "\n").encode()
 
 
-def write_whole(path, data):
-    """Write all or nothing: to a file beside it, then rename."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".notebook-{path.name}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+def write_whole(files):
+    """Write {path: bytes}, all or nothing: to files beside them first, then rename."""
+    temporary = {path.with_name(f".notebook-{path.name}.tmp"): path for path in files}
+    try:
+        for new, path in temporary.items():
+            path.parent.mkdir(exist_ok=True)
+            new.write_bytes(files[path])
+        for new, path in temporary.items():
+            os.replace(new, path)
+    finally:
+        for new in temporary:
+            new.unlink(missing_ok=True)
 
 
 def execute(path, timeout=600):
@@ -121,24 +135,28 @@ def run(path, check=False, timeout=600):
     fresh = execute(path, timeout)
     if check and (found := list(differences(path, fresh))):
         raise NotebookError(f"{path.name}: differs: {', '.join(found)}")
-    files = {} if check else readme_figures(path, fresh) | {path: as_bytes(fresh)}
-    for file, data in files.items():
-        write_whole(file, data)
+    if not check:
+        write_whole(readme_figures(path, fresh) | {path: as_bytes(fresh)})
     print(f"{path.name}: executed in {time.perf_counter() - began:.1f} s", flush=True)
 
 
 def repository(root=ROOT):
-    """ORG/REPO, from the one place of the address."""
+    """OWNER/NAME, from the one place of the address."""
     url = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
-    match = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)/?", url)
+    match = re.fullmatch(rf"https://github\.com/({ADDRESS})/?", url)
     if not match:
-        raise NotebookError(f"pyproject.toml: Repository is not a GitHub address: {url}")
+        raise NotebookError(f"pyproject.toml: Repository is not https://github.com/OWNER/NAME: {url}")
     return match[1]
 
 
-def badge(repo, name):
-    target = f"{COLAB}/github/{repo}/blob/main/notebooks/{name}"
-    return f"[![Open In Colab]({COLAB}/assets/colab-badge.svg)]({target})"
+def badges(repo, name):
+    """The notebook called `name` in Colab and in Binder: two pictures with links, in Markdown."""
+    colab = f"{COLAB}/github/{repo}/blob/main/notebooks/{name}"
+    binder = f"{BINDER}/v2/gh/{repo}/main?urlpath=lab/tree/notebooks/{name}"
+    return (
+        f"[![Open In Colab]({COLAB}/assets/colab-badge.svg)]({colab}) "
+        f"[![Open in Binder]({BINDER}/badge_logo.svg)]({binder})"
+    )
 
 
 def bootstrap(repo):
@@ -149,46 +167,69 @@ except ModuleNotFoundError:
     import resnet_nb"""
 
 
-def readme_badges(root=ROOT):
+def readme_badges(root=ROOT, repo=None):
     """The README's table of notebooks, with their titles."""
-    rows = ["| Notebook | |", "|---|---|"]
+    rows = ["| Notebook | In the browser |", "|---|---|"]
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
         title = re.search(r"^# (.+)$", text, re.MULTILINE)[1].strip()
-        rows.append(f"| [{title}](notebooks/{path.name}) | {badge(repository(root), path.name)} |")
+        rows.append(f"| [{title}](notebooks/{path.name}) | {badges(repo or repository(root), path.name)} |")
     return "\n".join(rows)
 
 
-def write_address(root=ROOT):
-    """Write the address of pyproject.toml into every notebook and the README."""
-    repo = repository(root)
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        nb = nbformat.read(path, as_version=4)
-        for tag, source in {"badge": badge(repo, path.name), "bootstrap": bootstrap(repo)}.items():
-            cells = [cell for cell in nb.cells if tag in tags(cell)]
-            if len(cells) != 1:
-                raise NotebookError(f"{path.name}: {len(cells)} cells with the tag {tag}, not one")
-            cells[0].source = source
-        write_whole(path, as_bytes(nb))
-    marked = r"(?s)(<!-- badges:start -->\n).*?(<!-- badges:end -->)"
-    table, text = readme_badges(root), (root / "README.md").read_text()
-    text, found = re.subn(marked, lambda match: f"{match[1]}{table}\n{match[2]}", text)
+def with_address(path, repo):
+    """The notebook at `path` with the badges and the first cell of a repository."""
+    nb = nbformat.read(path, as_version=4)
+    for tag, source in {"badge": badges(repo, path.name), "bootstrap": bootstrap(repo)}.items():
+        cells = [cell for cell in nb.cells if tag in tags(cell)]
+        if len(cells) != 1:
+            raise NotebookError(f"{path.name}: {len(cells)} cells with the tag {tag}, not one")
+        cells[0].source = source
+    return as_bytes(nb)
+
+
+def substituted(path, pattern, new):
+    """The text at `path` with the one place of `pattern` replaced."""
+    text, found = re.subn(pattern, lambda match: new, path.read_text(encoding="utf-8"))
     if found != 1:
-        raise NotebookError("README.md: the badges:start and badges:end comments must stand once")
-    write_whole(root / "README.md", text.encode())
+        raise NotebookError(f"{path.name}: {found} places look like {pattern}, there must be one")
+    return text.encode()
+
+
+def write_address(root=ROOT, repo=None):
+    """Write OWNER/NAME, by default pyproject.toml's, into every place that has it: all or none."""
+    if repo is not None and not re.fullmatch(ADDRESS, repo):
+        raise NotebookError(f"REPO is {repo!r}; it must be OWNER/NAME: make address REPO=you/your-fork")
+    repo = repo or repository(root)
+    table = f"<!-- badges:start -->\n{readme_badges(root, repo)}\n<!-- badges:end -->"
+    places = {
+        "pyproject.toml": ('(?m)^Repository = ".*"$', f'Repository = "https://github.com/{repo}"'),
+        "README.md": ("(?s)<!-- badges:start -->.*?<!-- badges:end -->", table),
+    }
+    files = {root / name: substituted(root / name, *place) for name, place in places.items()}
+    files |= {path: with_address(path, repo) for path in (root / "notebooks").glob("*.ipynb")}
+    # An untouched pyproject.toml keeps its time stamp, and make does not install anew.
+    write_whole({path: data for path, data in files.items() if path.read_bytes() != data})
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("command", choices=["execute", "address"])
-    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all")
-    parser.add_argument("--check", action="store_true", help="execute and compare, write nothing")
-    parser.add_argument("--timeout", type=int, default=600, help="seconds for one cell (600)")
-    args, failed = parser.parse_intermixed_args(argv), []
-    notebooks = args.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb"))
-    for path in notebooks if args.command == "execute" else ["address"]:
+    commands = parser.add_subparsers(dest="command", required=True)
+    address = commands.add_parser("address", help="write the repository's address everywhere")
+    address.add_argument("repo", nargs="?", metavar="OWNER/NAME", help="default: pyproject.toml's")
+    execution = commands.add_parser("execute", help="execute notebooks, and store or compare")
+    execution.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all")
+    execution.add_argument("--check", action="store_true", help="compare, write nothing")
+    execution.add_argument("--timeout", type=int, default=600, help="seconds for one cell (600)")
+    args, failed = parser.parse_args(argv), []
+    if args.command == "address":
         try:
-            write_address() if path == "address" else run(path.resolve(), args.check, args.timeout)
+            return write_address(ROOT, args.repo)
+        except (NotebookError, OSError, ValueError) as error:
+            sys.exit(str(error))
+    for path in args.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
+        try:
+            run(path.resolve(), args.check, args.timeout)
         except (NotebookError, OSError, ValueError) as error:
             print(error, file=sys.stderr, flush=True)
             failed.append(str(path))

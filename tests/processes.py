@@ -9,7 +9,7 @@ torch.set_num_threads(1)  # the tensors are small: threads would only wait for e
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["resnet_nb.cli"])
+SERVER.set_forkserver_preload(["resnet_nb.cli.commands"])
 
 
 def start(target, *args):

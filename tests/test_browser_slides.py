@@ -80,7 +80,7 @@ def test_speaker_view_shows_notes_and_clock(decks):
         speaker = opened.value
         speaker.wait_for_selector(".speaker-controls-notes:not(.hidden) .value")
         assert "min." in speaker.inner_text(".speaker-controls-notes .value")
-    X
+        speaker.wait_for_selector(".speaker-controls-time .pacing", state="visible")
     assert not outside
 
 

@@ -1,8 +1,10 @@
 """`python -m resnet_nb`: what it prints, what it writes, and one line for bad input."""
 
+import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -10,11 +12,13 @@ import PIL.Image
 import pytest
 import torch
 
-from resnet_nb import __version__, cli, train
-from resnet_nb.cli import EXAMPLES, main, parser
+from resnet_nb import OLDEST_TORCH, __version__, train
+from resnet_nb.cli import commands, main
+from resnet_nb.cli.parser import COMMANDS, RECIPES, SWEEPS, WELCOME, parser
 from resnet_nb.data import load, shapes10
 from resnet_nb.paper import counts
-from resnet_nb.train.bench import Bench
+from resnet_nb.train.bench import Bench, bench
+from resnet_nb.train.sweep import SWEEPS as JOBS
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -116,16 +120,100 @@ def test_describe(capsys, name, size):
     assert sides[name] in out
 
 
-def test_without_arguments_it_explains_itself(capsys):
-    assert main([]) == 0
-    out, err = capsys.readouterr()
-    assert err == "" and all(word in out for word in ("train", "evaluate", "describe", "examples:", "Exit codes"))
+def test_without_arguments_it_says_what_it_can_do(tmp_path):
+    """At once: what takes seconds to import is not imported."""
+    watched = "import sys; from resnet_nb.cli import main; code = main([]); sys.exit(code or 'torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", watched], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert all(f"\n  {name} " in result.stdout for name in COMMANDS)
+    assert len(result.stdout.splitlines()) <= 20 and max(map(len, result.stdout.splitlines())) <= 110
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_examples_in_the_help_can_be_parsed(capsys):
-    lines = [line.split()[3:] for line in EXAMPLES.splitlines() if "-m resnet_nb" in line]
-    assert {parser().parse_args(line).command for line in lines} == {
-        "train", "sweep", "evaluate", "bench", "describe", "record"}
+def test_what_is_proposed_first_works_in_an_empty_folder(tmp_path, monkeypatch, capsys):
+    """As it stands, but with fewer and smaller steps."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "recipe_for", lambda *args: train.RECIPES["live"].shortened(2))
+    monkeypatch.setattr("resnet_nb.data.shapes10", lambda progress: shapes10(40, 20))
+    proposed = [shlex.split(line)[3:] for line in WELCOME.splitlines() if line.startswith("  python -m resnet_nb ")]
+    assert [words[0] for words in proposed] == ["describe", "train", "evaluate"]
+    assert [main(words) for words in proposed] == [0, 0, 0]
+    described, _, trained, evaluated = capsys.readouterr().out.splitlines()
+    assert "50 weighted layers" in described
+    assert re.search(r"test error \d+\.\d\d %", trained)[0] == re.search(r"test error \d+\.\d\d %", evaluated)[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([name, "--help"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 0 and f"-m resnet_nb {name} " in out.partition("\nexamples:\n")[2]
+
+
+def test_help_lists_every_recipe_and_every_sweep():
+    for name, what in RECIPES.items():
+        recipe = train.RECIPES[name]
+        assert what.startswith(f"{recipe.iterations:,} iterations of {recipe.batch_size} images"), name
+    for name, what in SWEEPS.items():
+        assert what.startswith(f"{len(JOBS[name])} runs"), name
+    assert (RECIPES.keys(), SWEEPS.keys()) == (train.RECIPES.keys(), JOBS.keys())
+    assert COMMANDS.keys() == commands.COMMANDS.keys()
+
+
+@pytest.mark.parametrize("installed", ["2.5.1", "2.5.1+cu124", "1.13.1"])
+def test_an_older_torch_is_told_in_one_line(tmp_path, installed):
+    """The line of `python -m resnet_nb`, and the last one of a notebook's traceback."""
+    (tmp_path / "torch-0.dist-info").mkdir()
+    (tmp_path / "torch-0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {installed}\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    for how, lines in (["-m", "resnet_nb"], 1), (["-c", "import resnet_nb"], None):
+        result = subprocess.run([sys.executable, *how], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
+        told = result.stderr.splitlines()
+        assert result.returncode == 1 and len(told) == (lines or len(told)), result.stderr
+        assert f"torch {OLDEST_TORCH} or newer, and {installed} is installed" in told[-1] and "pip install" in told[-1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+    def left(self):
+        """The line that the cursor stands on."""
+        return self.getvalue().rpartition("\n")[2].rstrip("\r").rpartition("\r")[2].strip()
+
+
+def on_a_terminal(monkeypatch):
+    """What stands for stderr from now on."""
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    return sys.stderr
+
+
+def test_a_terminal_shows_what_takes_seconds(trained, pictures, tmp_path, monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    assert main(["describe", "cifar-resnet20"]) == 0
+    assert "loading PyTorch ..." in terminal.getvalue() and "counting the layers of cifar-resnet20 ..." in terminal.getvalue()
+    assert main(["evaluate", str(trained[1])]) == 0
+    assert f"reading {pictures} ..." in terminal.getvalue() and re.search(r"testing: .* 0/20 ", terminal.getvalue())
+    assert terminal.left() == ""
+    args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path / "out", "--recipe", "live", "--iterations", 2]
+    assert main([*map(str, args)]) == 0
+    assert len(re.findall(r"testing: .* 0/20 ", terminal.getvalue())) == 2  # the evaluation of the training, too
+
+
+def test_bars_of_drawing_and_of_the_bench(monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    data = shapes10(96, 10, progress=True)
+    assert re.search(r"drawing shapes10: .* 0/96 ", terminal.getvalue()) and terminal.left() == ""
+    for peak in ("_peak_flops", "_peak_bytes"):
+        monkeypatch.setattr(f"resnet_nb.train.bench.{peak}", lambda *args: 1e9)
+    bench("cifar-resnet8", data, batch_size=32, rounds=2, seconds=0.01, progress=True)
+    assert re.search(r"cifar-resnet8: 100%.*6/6", terminal.getvalue())  # one timing to set up and two rounds, of each loop
+
+
+def test_a_file_gets_no_bar_of_what_is_soon_over(trained, capsys):
+    assert main(["evaluate", str(trained[1])]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_version(capsys):
@@ -173,7 +261,8 @@ def test_a_run_on_the_validation_split_is_evaluated_on_it(tmp_path, capsys):
 
 
 def test_bench_prints_both_loops_and_the_floors(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "bench", lambda name, data, device, precision: Bench(128, [0.4, 0.6], [0.2, 0.2], 8e9, 1e11, 2e9, 1e11))
+    found = Bench(128, [0.4, 0.6], [0.2, 0.2], 8e9, 1e11, 2e9, 1e11)
+    monkeypatch.setattr(commands, "bench", lambda name, data, device, precision, progress: found)
     assert main(["bench", "cifar-resnet20", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "cifar-resnet20, float32, cpu" in out
@@ -182,9 +271,14 @@ def test_bench_prints_both_loops_and_the_floors(capsys, monkeypatch):
     assert "80.00 ms, 40% of ours" in out and "20.00 ms, 10% of ours" in out
 
 
-def test_too_little_memory_is_told_with_advice(pictures, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("kind, message", [
+    (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 11.00 GiB.\nmuch more"),
+    (RuntimeError, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 11.00 GiB."),
+    (MemoryError, "Unable to allocate 11.00 GiB for an array"),
+], ids=["gpu", "cpu", "numpy"])  # fmt: skip
+def test_too_little_memory_is_told_with_advice(pictures, tmp_path, capsys, monkeypatch, kind, message):
     def full(*args):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 11.00 GiB.\nmuch more")
+        raise kind(message)
 
     monkeypatch.setattr(train.Trainer, "step", full)
     args = ["train", "cifar-resnet8", "--data", str(pictures), "--recipe", "live", "--out", str(tmp_path / "out")]
@@ -294,6 +388,7 @@ def test_images_that_are_too_small_are_refused_before_anything_is_written(capsys
     (["evaluate", "EMPTY/none"], "not a finished run"),
     (["evaluate", "RUN", "--data", "no/such/folder"], "no/such/folder"),
     (["evaluate", "RUN", "--data", "PICTURES", "--device", "gpu"], "gpu"),
+    (["evaluate", "RUN", "--download"], "leave it out"),
     (["describe"], "NAME"),
     (["describe", "resnet19"], "18, 34, 50, 101, 152"),
     (["describe", "resnet50", "--size", "0"], "0"),

@@ -1,10 +1,14 @@
 """The tool that executes the notebooks, on tiny ones."""
 
+import errno
+import pathlib
+import re
 import sys
 
 import nbformat
 import notebook_tool as tool
 import pytest
+from colab import IS_CLONE, copy_checkout
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 # The smallest PNG, as a cell would return it.
@@ -127,43 +131,120 @@ def test_check_names_what_changed(copy, capsys):
     assert "cell clock" not in message and "cell announced" not in message
 
 
-def make_project(root, url="https://github.com/somebody/resnet-nb"):
-    (root / "pyproject.toml").write_text(f'[project.urls]\nRepository = "{url}"\n')
-    start, end = "<!-- badges:start -->", "<!-- badges:end -->"
-    (root / "README.md").write_text(f"# Readme\n\n{start}\nold\n{end}\n\nThe end\n")
-    return write(root / "notebooks" / "07-tiny.ipynb", {"head": "# 07 Tiny", "badge": "# old", "first": "1"})
+# --- the address of the repository ------------------------------------------------------------
 
 
-def test_address_is_written_everywhere(tmp_path, monkeypatch):
-    monkeypatch.setitem(TAGS, "badge", ["badge"])
-    monkeypatch.setitem(TAGS, "first", ["bootstrap", "nbval-ignore-output"])
-    path = make_project(tmp_path)
-    tool.write_address(tmp_path)
-    head, badge, first = nbformat.read(path, as_version=4).cells
-    assert head.source == "# 07 Tiny"
-    assert badge.source == (
-        "[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-        "(https://colab.research.google.com/github/somebody/resnet-nb/blob/main/notebooks/07-tiny.ipynb)"
-    )
-    assert first.source.splitlines() == [
-        "try:",
-        "    import resnet_nb",
-        "except ModuleNotFoundError:",
-        '    %pip install -q "resnet-nb @ git+https://github.com/somebody/resnet-nb"',
-        "    import resnet_nb",
-    ]
-    readme = (tmp_path / "README.md").read_text()
-    assert "old" not in readme and readme.endswith("\n\nThe end\n")
-    assert f"| [07 Tiny](notebooks/07-tiny.ipynb) | {badge.source} |" in readme
-    again = readme, path.read_bytes()
-    tool.write_address(tmp_path)
-    assert again == ((tmp_path / "README.md").read_text(), path.read_bytes())
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """This checkout, as far as git does not ignore it, which a test may change."""
+    if not IS_CLONE:
+        pytest.skip("copies what git knows: needs git and a clone")
+    copy_checkout(tmp_path)
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    return tmp_path
 
 
-def test_address_says_what_it_misses(tmp_path, monkeypatch):
-    make_project(tmp_path)
-    with pytest.raises(tool.NotebookError, match="07-tiny.ipynb: 0 cells with the tag badge"):
-        tool.write_address(tmp_path)
-    make_project(tmp_path, url="https://example.org/x")
-    with pytest.raises(tool.NotebookError, match="not a GitHub address"):
-        tool.write_address(tmp_path)
+def contents(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def links(text):
+    """The targets of the pictures in Markdown that are links, and the pictures' texts."""
+    return re.findall(r"\[!\[([^\]]+)\]\(https://[^)]+\.svg\)\]\(([^)]+)\)", text)
+
+
+def test_address_of_a_fork_is_written_everywhere(project):
+    old, untouched = tool.repository(project), contents(project)
+    tool.main(["address", "some-body/res.net_2"])
+    table = (project / "README.md").read_text()
+    for path in sorted((project / "notebooks").glob("*.ipynb")):
+        nb, before = (nbformat.reads(data.decode(), 4) for data in (path.read_bytes(), untouched.pop(path)))
+        [badge] = [cell.source for cell in nb.cells if "badge" in tool.tags(cell)]
+        file = path.relative_to(project).as_posix()
+        assert links(badge) == [
+            ("Open In Colab", f"https://colab.research.google.com/github/some-body/res.net_2/blob/main/{file}"),
+            ("Open in Binder", f"https://mybinder.org/v2/gh/some-body/res.net_2/main?urlpath=lab/tree/{file}"),
+        ]
+        assert f"]({file}) | {badge} |\n" in table
+        assert tool.code_cells(nb)[0].source.splitlines() == [
+            "try:",
+            "    import resnet_nb",
+            "except ModuleNotFoundError:",
+            '    %pip install -q "resnet-nb @ git+https://github.com/some-body/res.net_2"',
+            "    import resnet_nb",
+        ]
+        changed = [cell.id for cell, was in zip(nb.cells, before.cells, strict=True) if cell != was]
+        assert changed == ["badge", "bootstrap"], "nothing was executed, and no other cell changed"
+    assert tool.repository(project) == "some-body/res.net_2"
+    now = contents(project)
+    kept = [path for path, data in now.items() if re.search(rf"(github(\.com)?|gh)/{re.escape(old)}\b".encode(), data)]
+    assert not kept, "the old address stands in places that are not generated"
+    assert [path.name for path, data in untouched.items() if now[path] != data] == ["README.md", "pyproject.toml"]
+
+
+def test_address_of_pyproject_is_written_where_it_is_not_yet(project):
+    """Without a name the one of pyproject.toml counts, and a file that is right is left alone."""
+    before = {path: path.stat().st_mtime_ns for path in contents(project)}
+    tool.main(["address"])
+    assert {path: path.stat().st_mtime_ns for path in contents(project)} == before
+    pyproject = project / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace(tool.repository(project), "some/body"))
+    tool.main(["address"])
+    for path in [project / "README.md", *(project / "notebooks").glob("*.ipynb")]:
+        assert "mybinder.org/v2/gh/some/body/main" in path.read_text()
+
+
+def test_address_that_is_none_is_refused_in_one_line(project):
+    before = contents(project)
+    for name in ("", "fork", "you/", "you/your fork", "you/fork/x", "you/fork.git", "https://github.com/you/fork"):
+        with pytest.raises(SystemExit) as stop:
+            tool.main(["address", name])
+        assert stop.value.code == f"REPO is {name!r}; it must be OWNER/NAME: make address REPO=you/your-fork"
+    assert contents(project) == before
+
+
+def break_pyproject(root):
+    text = (root / "pyproject.toml").read_text()
+    (root / "pyproject.toml").write_text(text.replace("https://github.com/", "https://example.org/"))
+
+
+def break_readme(root):
+    (root / "README.md").write_text("# No table\n")
+
+
+def break_notebook(root):
+    path = root / "notebooks" / "13-costs-and-uses.ipynb"
+    nb = nbformat.read(path, 4)
+    nb.cells = [cell for cell in nb.cells if "badge" not in tool.tags(cell)]
+    nbformat.write(nb, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "repo", "message"),
+    [
+        (break_pyproject, [], "pyproject.toml: Repository is not https://github.com/OWNER/NAME: https://example.org/"),
+        (break_readme, ["you/fork"], "README.md: 0 places look like .*badges:start"),
+        (break_notebook, ["you/fork"], "13-costs-and-uses.ipynb: 0 cells with the tag badge, not one"),
+    ],
+    ids=["pyproject", "readme", "notebook"],
+)
+def test_address_is_written_everywhere_or_nowhere(project, damage, repo, message):
+    damage(project)
+    before = contents(project)
+    with pytest.raises(SystemExit, match=f"^.*{message}.*$"):
+        tool.main(["address", *repo])
+    assert contents(project) == before
+
+
+def test_address_on_a_full_disk_is_written_nowhere(project, monkeypatch):
+    before, write = contents(project), pathlib.Path.write_bytes
+
+    def fail_at_the_last(path, data):
+        if path.name == ".notebook-13-costs-and-uses.ipynb.tmp":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", fail_at_the_last)
+    with pytest.raises(SystemExit, match="No space left on device$"):
+        tool.main(["address", "you/fork"])
+    assert contents(project) == before

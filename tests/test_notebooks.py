@@ -1,8 +1,10 @@
 """The form of the notebooks, read from the files. What they compute, `pytest --nbval` tests."""
 
+import ast
 import base64
 import functools
 import json
+import math
 import os
 import pathlib
 import re
@@ -108,7 +110,7 @@ def test_readme_lists_the_notebooks():
 def test_first_cells(path):
     repo = tool.repository()
     badges = [cell for cell in markdown(path) if "badge" in tool.tags(cell)]
-    assert [cell.source for cell in badges] == [tool.badge(repo, path.name)]
+    assert [cell.source for cell in badges] == [tool.badges(repo, path.name)]
     first = code(path)[0]
     assert first.source == tool.bootstrap(repo), "the first code cell is not the generated one"
     assert sorted(tool.tags(first)) == ["bootstrap", "nbval-ignore-output"]
@@ -310,6 +312,10 @@ class Exercise:
         return [(s.strip(), body) for s, body in re.findall(found, self.text, re.DOTALL)]
 
     @property
+    def question(self):
+        return self.text.partition("<details>")[0]
+
+    @property
     def solutions(self):
         """The Python blocks of its solution."""
         bodies = [body for summary, body in self.details if summary == "Solution"]
@@ -350,64 +356,119 @@ def test_exercises_are_complete(path):
     wrong = []
     for e in found:
         hints = [summary for summary, _ in e.details if summary != "Solution"]
+        layers = 1 if "(easy," in e.question else 2
+        everything = "\n".join(cell.source for cell in read(path).cells)
+        set_in = re.findall(rf"^(?:answer_{e.number} = |def answer_{e.number}\()", everything, re.MULTILINE)
         counts = {
-            "a hint in <details>": bool(hints),
+            "its difficulty": re.search(r"\((easy|medium|hard), ", e.question),
+            f"{layers} or more hints in <details>": len(hints) >= layers,
             "one <summary>Solution</summary>": len(e.details) - len(hints) == 1,
             "one ```python block in the solution": len(e.solutions) == 1,
             "one cell with the tag answer": len(e.answers) == 1,
             "one cell with the tag exercise": len(e.feedback) == 1,
+            "an answer cell left open": [(c.source, c.outputs) for c in e.answers] == [(f"answer_{e.number} = None", [])],
+            "its solution in one place": len(set_in) == 2,  # the other one is the open answer
             "its minutes": re.search(r"\d+ min", e.text),
         }
         wrong += [f"exercise {e.number} has not {what}" for what, ok in counts.items() if not ok]
     no(wrong)
 
 
-# Runs lists of sources, each list in a namespace of its own, and keeps what the last one prints.
-# In a process of its own, because notebooks set defaults (float64, random seeds, styles).
+# Runs the setup once and then each exercise in copies of its names: untouched, with our solution, with that rounded as
+# the question asks, and with each mistake that the feedback names. In a process of its own, because notebooks set
+# defaults (float64, random seeds, styles).
 DRIVER = """
 import contextlib, io, json, sys, traceback
-printed = []
-for sources in json.load(open(sys.argv[1], encoding="utf-8")):
-    names = {"__name__": "__main__"}
-    for source in sources:
-        stdout = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(stdout):
-                exec(source, names)
-        except Exception:
-            stdout.write(traceback.format_exc())
-            break
-    printed.append(stdout.getvalue())
-json.dump(printed, open(sys.argv[1], "w", encoding="utf-8"))
+
+def printed(sources, **names):
+    names, stdout = setup | names, io.StringIO()
+    try:
+        with contextlib.redirect_stdout(stdout):
+            exec(sources, names)
+    except Exception:
+        stdout.write(traceback.format_exc())
+    return stdout.getvalue(), names
+
+with open(sys.argv[1], encoding="utf-8") as file:
+    job = json.load(file)
+setup, found = {"__name__": "__main__"}, []
+exec(job["setup"], setup)
+for e in job["exercises"]:
+    named, name, said = {}, e["name"], {}
+    printed(e["untouched"], feedback=lambda *args, mistakes={}, **kwargs: named.update(mistakes))
+    said["untouched"], _ = printed(e["untouched"])
+    said["solved"], names = printed(e["solved"])
+    said["answer"] = str(names[name])
+    if e["decimals"] is not None:
+        said["rounded"], _ = printed(e["feedback"], **{name: round(names[name], e["decimals"])})
+    said["mistakes"] = [(why, printed(e["feedback"], **{name: wrong})[0]) for wrong, why in named.items()]
+    found.append(said)
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    json.dump(found, file)
 """
+UNANSWERED = "Not answered yet: replace None in the cell above and run both cells.\n"
 
 
-def run_sources(jobs, folder, file):
-    """What the last source of each job prints, or the traceback of the one that failed."""
-    file.write_text(json.dumps(jobs), encoding="utf-8")
+def tried(path, found, file):
+    """What the feedback of each exercise says to the answers of DRIVER."""
+    setup = [cell.source for cell in tagged(path, "setup")]
+    assert len(setup) == 1, "there must be one cell with the tag setup"
+    job = {"setup": setup[0], "exercises": []}
+    for e in found:
+        answer, feedback = e.answers[0].source, e.feedback[0].source
+        places = re.search(r"\b(one|two|three|four) decimals?\b", e.question, re.IGNORECASE)
+        job["exercises"].append({
+            "name": f"answer_{e.number}",
+            "feedback": feedback,
+            "untouched": f"{answer}\n{feedback}",
+            "solved": f"{e.solutions[0]}\n{feedback}",
+            "decimals": places and "zero one two three four".split().index(places[1].lower()),
+        })  # fmt: skip
+    file.write_text(json.dumps(job), encoding="utf-8")
     search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     env = os.environ | {"PYTHONPATH": search, "MPLBACKEND": "Agg"}
-    subprocess.run([sys.executable, "-c", DRIVER, str(file)], check=True, cwd=folder, env=env)
+    subprocess.run([sys.executable, "-c", DRIVER, str(file)], check=True, cwd=path.parent, env=env)
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+def named_mistakes(source):
+    """How many mistakes a feedback cell names in its source; of equal ones Python keeps the last only."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    given = [key.value for call in calls for key in call.keywords if key.arg == "mistakes"]
+    return sum(len(mistakes.keys) for mistakes in given)
+
+
+def given_away(e, answer):
+    """Numbers in the hints that are the answer; one digit says nothing, it can stand for anything."""
+    hints = "".join(body for summary, body in e.details if summary != "Solution")
+    numbers = re.findall(r"\d+(?:\.\d+)?", re.sub(r"(?<=\d)(,|\{,\}|_)(?=\d)", "", hints))
+    if re.fullmatch(r"-?\d+(\.\d+)?", answer):
+        return [n for n in numbers if len(n) > 1 and math.isclose(float(n), abs(float(answer)), rel_tol=0.005)]
+    return [answer] if answer in hints else []
+
+
+def faults(e, said):
+    """What is wrong with what an exercise says."""
+    stored = "".join(map(text_of, e.feedback[0].outputs))
+    if said["untouched"] != UNANSWERED or stored != UNANSWERED:
+        yield f"not answered, prints or has stored:\n{said['untouched']}{stored}"
+    for text in (said["solved"], said.get("rounded", said["solved"])):
+        if not re.fullmatch("✓ Right: .+\n", text):
+            yield f"with our solution, prints:\n{text}"
+    if len(said["mistakes"]) < 2 or len(said["mistakes"]) != named_mistakes(e.feedback[0].source):
+        yield f"names {len(said['mistakes'])} mistakes; two or more are wanted, no two of them equal"
+    for why, text in said["mistakes"]:
+        if not re.fullmatch(f"✗ .+ is not it. {re.escape(why)}\n", text):
+            yield f"with the mistake {why!r}, prints:\n{text}"
+    if found := given_away(e, said["answer"]):
+        yield f"gives its answer away in a hint: {found}"
 
 
 @each_notebook
 def test_exercises_can_be_solved(path, tmp_path):
-    """Feedback needs the setup cell and the answer alone, and accepts the solution we give."""
+    """Feedback needs the setup cell and the answer alone, accepts our solution and knows each mistake it names."""
     found = [e for e in exercises(path) if e.answers and e.feedback and e.solutions]
     if not found:
         pytest.skip("no complete exercise")
-    setup = [cell.source for cell in tagged(path, "setup")]
-    assert len(setup) == 1, "there must be one cell with the tag setup"
-    jobs = []
-    for e in found:
-        for answer in (e.answers[0].source, e.solutions[0]):
-            jobs.append([*setup, answer, e.feedback[0].source])
-    printed = run_sources(jobs, path.parent, tmp_path / "jobs.json")
-    wrong = []
-    for e, untouched, solved in zip(found, printed[::2], printed[1::2], strict=True):
-        if "Not answered yet" not in untouched:
-            wrong.append(f"exercise {e.number}, not answered, prints:\n{untouched}")
-        if not any(line.startswith("✓") for line in solved.splitlines()):
-            wrong.append(f"exercise {e.number}, with our solution, prints:\n{solved}")
-    no(wrong)
+    said = tried(path, found, tmp_path / "job.json")
+    no(f"exercise {e.number} {fault}" for e, each in zip(found, said, strict=True) for fault in faults(e, each))

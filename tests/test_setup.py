@@ -14,6 +14,7 @@ import tomllib
 
 import pytest
 import yaml
+from colab import COLAB, COLAB_PYTHON
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -23,20 +24,6 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
 PYTHONS = SpecifierSet(PROJECT["requires-python"])
 MODULE_OF = {"pillow": "PIL", "pyyaml": "yaml"}
-
-# What a hosted service brings (Colab, read in August 2026). Installing us must change none of it.
-COLAB = {
-    "torch": "2.11.0",
-    "torchvision": "0.26.0",
-    "numpy": "2.1.3",
-    "pandas": "2.2.3",
-    "matplotlib": "3.10.0",
-    "seaborn": "0.13.2",
-    "tqdm": "4.67.3",
-    "ipykernel": "6.17.1",
-    "ipywidgets": "7.7.1",
-}
-COLAB_PYTHON = "3.13"
 
 
 def dependencies():
@@ -62,8 +49,8 @@ def names():
     return {canonicalize_name(requirement.name) for requirement in dependencies()}
 
 
-def environment():
-    return yaml.safe_load((ROOT / "environment.yml").read_text())
+def environment(path="environment.yml"):
+    return yaml.safe_load((ROOT / path).read_text())
 
 
 # --- versions ------------------------------------------------------------------------------
@@ -109,7 +96,7 @@ def imported(folder):
 @pytest.mark.parametrize("folder", ["resnet_nb", "tests"])
 def test_what_is_imported_is_declared(folder):
     """IPython is the exception: where it is imported, the notebook that runs brought it."""
-    own = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    own = {path.stem for where in ("tests", "docs") for path in (ROOT / where).glob("*.py")}
     groups = [PROJECT["dependencies"]]
     if folder == "tests":
         groups.append(PROJECT["optional-dependencies"]["test"])
@@ -129,13 +116,26 @@ def test_environment_yml():
     assert python[1] in PYTHONS and "pip" in conda
 
 
+def test_binder_installs_the_same_for_cpus():
+    """Its folder's file is read instead of the one above, and paths are relative to that folder."""
+    ours, binder = environment(), environment(".binder/environment.yml")
+    pip = [env["dependencies"].pop()["pip"] for env in (ours, binder)]
+    assert binder == ours
+    assert pip[1].pop(0) == "--extra-index-url https://download.pytorch.org/whl/cpu"
+    found = [
+        [(option, (folder / path).resolve()) for option, path in map(str.split, lines)]
+        for folder, lines in zip((ROOT, ROOT / ".binder"), pip, strict=True)
+    ]
+    assert found[0] == found[1]
+
+
 def test_workflow():
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
     job = workflow["jobs"]["test"]
     pythons = job["strategy"]["matrix"]["python"]
     assert all(isinstance(p, str) and p in PYTHONS for p in pythons)
     assert environment()["dependencies"][0].partition("=")[2] in pythons
-    assert any("make test" in step.get("run", "") for step in job["steps"])
+    assert any(step.get("run") == ".ci/run PYTHON=python" for step in job["steps"])
     assert workflow["permissions"] == {"contents": "read"}
 
 
@@ -179,7 +179,10 @@ def make(*arguments, cwd=ROOT, **env):
 
 def test_make_help_lists_the_targets():
     listed = re.findall(r"^  make ([a-z-]+)", make().stdout, re.MULTILINE)
-    assert listed == ["help", "setup", "lab", "test", "notebooks", "check-notebooks", "clean"]
+    assert listed == [
+        "help", "setup", "lab", "test", "chromium", "browser", "slides", "site",
+        "notebooks", "check-notebooks", "colab", "address", "clean",
+    ]  # fmt: skip
 
 
 def test_make_runs_what_it_says(tmp_path):
@@ -195,6 +198,10 @@ def test_make_runs_what_it_says(tmp_path):
     lab = make("-n", "lab", f"VENV={venv}", "LAB_ARGS=--no-browser").stdout
     assert "jupyterlab" in lab and "root_dir=notebooks" in lab and "--no-browser" in lab
     assert ("--allow-root" in lab) == (os.getuid() == 0)
+    for repo in ("you/fork", ""):
+        address = make("-n", "address", f"REPO={repo}", f"VENV={venv}").stdout
+        assert address.split() == [python, "tests/notebook_tool.py", "address", *repo.split()]
+    assert make("-n", "colab", "PYTHON=p", f"VENV={venv}").stdout.split() == [python, "tests/colab.py", "p"]
 
 
 @pytest.fixture
@@ -269,6 +276,55 @@ def test_make_says_what_is_missing_in_one_line(fake_project, python, message):
     ours = [line for line in result.stderr.splitlines() if not line.startswith("make")]
     assert len(ours) == 1 and message in ours[0]
     assert not (fake_project / ".venv").exists()
+
+
+# --- the CI ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ci(tmp_path):
+    """A caller of a script in .ci: its result, and what it called of these commands, which only pretend."""
+    log, installed = tmp_path / "log", tmp_path / "installed"
+    for name in ("make", "python", "apt-get", "sudo"):
+        (tmp_path / name).write_text(textwrap.dedent(f"""\
+            #!/bin/sh
+            [ {name} != sudo ] || exec "$@"
+            echo {name} "$@" >> {log}
+            case "$*" in
+              *tests/browser.py) test -e {installed};;
+              *install*) [ -z "$FAILS" ] && touch {installed};;
+            esac
+            """))
+        (tmp_path / name).chmod(0o755)
+
+    def call(*command, **env):
+        log.write_text("")
+        env |= os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        result = subprocess.run([ROOT / ".ci" / command[0], *command[1:]], env=env, capture_output=True, text=True)
+        return result, log.read_text().splitlines()
+
+    return call
+
+
+def test_ci_runs_all_tests_before_and_in_the_browser(ci):
+    result, calls = ci("run", "PYTHON=python")
+    assert result.returncode == 0
+    assert calls == [f"make {target} PYTHON=python" for target in ("test", "chromium", "browser")]
+
+
+def test_chromium_is_installed_once(ci):
+    result, calls = ci("chromium", "python")
+    assert result.returncode == 0, result.stderr
+    [install] = [call for call in calls if " install " in call]
+    assert install.endswith(" chromium") and calls[-1] == "python tests/browser.py"
+    assert ci("chromium", "python")[1] == ["python tests/browser.py"], "nothing to do the second time"
+
+
+def test_no_chromium_is_an_error_of_one_line(ci):
+    result, _ = ci("chromium", "python", FAILS="1")
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert "could not be installed" in line and "make browser" in line
 
 
 # --- pytest's defaults ---------------------------------------------------------------------

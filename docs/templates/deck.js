@@ -23,6 +23,7 @@ Reveal.initialize({
   center: false,
   hash: true,
   slideNumber: "c/t",
+  defaultTiming: 60,  // seconds; every slide has its own, but without this the speaker view has no pace
   transition: "none",
   plugins: [RevealNotes],
 });

@@ -13,10 +13,14 @@ from resnet_nb.errors import InputError
 __all__ = ["Augmentation", "Dataset", "ImageFiles", "Stream", "augment", "load", "shapes10", "test_files"]
 
 
-def shapes10(train: int = 10_000, test: int = 2_000, seed: int = 0) -> Dataset:
-    """Ten drawn shapes, 32x32, made in seconds and deterministic per seed (see `data.shapes`)."""
+def shapes10(train: int = 10_000, test: int = 2_000, seed: int = 0, progress: bool = False) -> Dataset:
+    """Ten drawn shapes, 32x32, made in seconds and deterministic per seed (see `data.shapes`).
+
+    progress: a bar on stderr.
+    """
     rngs = [np.random.default_rng([seed, part]) for part in (0, 1)]
-    return from_arrays("shapes10", shapes.SHAPES, *(shapes.make(n, rng) for n, rng in zip((train, test), rngs)))
+    parts = (shapes.make(count, rng, progress) for count, rng in zip((train, test), rngs))
+    return from_arrays("shapes10", shapes.SHAPES, *parts)
 
 
 def load(source: str | Path, download: bool = False, progress: bool = False,
@@ -25,7 +29,7 @@ def load(source: str | Path, download: bool = False, progress: bool = False,
 
     "shapes10"; "cifar10" (torchvision's layout below ./data); a folder with torchvision's
     cifar-10-batches-py; or a folder with train/<class>/* and test/<class>/* images.
-    download: fetch CIFAR-10 if it is not there. progress: bars on stderr for downloads and decoding.
+    download: fetch CIFAR-10 if it is not there. progress: bars on stderr for downloads, decoding and drawing.
     With an `augmentation` the images of a folder, of any sizes, are read as the training goes; val/ may stand
     for test/, as in ImageNet.
     Raises InputError if the source is unknown, missing or damaged.
@@ -36,7 +40,7 @@ def load(source: str | Path, download: bool = False, progress: bool = False,
             raise InputError("this recipe reads a folder of images, which is not downloaded")
         return read_files(path, augmentation, progress)
     if str(source) == "shapes10":
-        return shapes10()
+        return shapes10(progress=progress)
     if str(source) == "cifar10" or (path / cifar10.FOLDER).is_dir():
         return from_arrays("cifar10", *cifar10.read(path, download, progress))
     if download:

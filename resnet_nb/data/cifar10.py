@@ -8,9 +8,9 @@ from pathlib import Path
 
 from filelock import FileLock
 from torchvision.datasets import CIFAR10
-from tqdm import tqdm
 
 from resnet_nb.errors import InputError
+from resnet_nb.progress import bar
 
 FOLDER = CIFAR10.base_folder
 ARCHIVE_BYTES = 170_498_071
@@ -78,13 +78,13 @@ def _download(url: str, partial: Path, progress: bool) -> None:
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:
             resumed = reply.status == http.HTTPStatus.PARTIAL_CONTENT
-            with open(partial, "ab" if resumed else "wb") as file, tqdm(
-                desc=CIFAR10.filename, total=ARCHIVE_BYTES, initial=have if resumed else 0,
-                unit="B", unit_scale=True, disable=not progress,
-            ) as bar:
+            with open(partial, "ab" if resumed else "wb") as file, bar(
+                shown=progress, desc=CIFAR10.filename, total=ARCHIVE_BYTES, initial=have if resumed else 0,
+                unit="B", unit_scale=True,
+            ) as shown:
                 while chunk := reply.read(1 << 16):
                     file.write(chunk)
-                    bar.update(len(chunk))
+                    shown.update(len(chunk))
         if partial.stat().st_size < ARCHIVE_BYTES:
             raise ConnectionError("the server closed the connection early")
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:

@@ -1,7 +1,6 @@
 """Image folders train/<class>/* and test/<class>/*, decoded once and cached beside the images."""
 
 import hashlib
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from PIL import Image, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torchvision.datasets.folder import IMG_EXTENSIONS
-from tqdm import tqdm
 
 from resnet_nb.errors import InputError
 from resnet_nb.files import sha256, write_atomically
+from resnet_nb.progress import bar, note
 
 CACHE = ".resnet_nb_cache.safetensors"
 
@@ -76,10 +75,9 @@ def _decode(files: list[Path], progress: bool) -> np.ndarray:
     def decode(path: Path) -> np.ndarray:
         return np.asarray(read_image(path)).transpose(2, 0, 1)
 
-    with ThreadPoolExecutor() as pool, tqdm(
-        pool.map(decode, files), total=len(files), desc="decoding images", unit=" images", disable=not progress
-    ) as bar:
-        decoded = list(bar)
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(decode, files)
+        decoded = list(bar(found, shown=progress, total=len(files), desc="decoding images", unit=" images"))
     for path, array in zip(files, decoded):
         if array.shape != decoded[0].shape:
             sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (array, decoded[0])]
@@ -107,7 +105,7 @@ def _read_cache(path: Path, key: str) -> np.ndarray | None:
                     raise OSError("wrong check sum")
                 return images
     except (SafetensorError, OSError) as error:
-        print(f"ignoring the damaged cache {path} ({error}); decoding again", file=sys.stderr)
+        note(f"ignoring the damaged cache {path} ({error}); decoding again")
     return None
 
 
@@ -115,4 +113,4 @@ def _write_cache(path: Path, key: str, images: np.ndarray) -> None:
     try:
         write_atomically(path, save({"images": images}, metadata={"key": key, "sum": sha256(images.data)}))
     except OSError as error:
-        print(f"cannot cache the decoded images in {path} ({error}); they are decoded each time", file=sys.stderr)
+        note(f"cannot cache the decoded images in {path} ({error}); they are decoded each time")

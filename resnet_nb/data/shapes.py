@@ -7,6 +7,8 @@ unions are maxima, intersections minima.
 
 import numpy as np
 
+from resnet_nb.progress import bar
+
 SIZE = 32
 TAU = 2 * np.pi
 
@@ -110,8 +112,15 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return to_bytes((1 - alpha) * (ground + behind) + alpha * (color + on_shape) + noise)
 
 
-def make(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """`count` images (count, 3, 32, 32) uint8 in random order and their labels, classes balanced."""
+def make(count: int, rng: np.random.Generator, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """`count` images (count, 3, 32, 32) uint8 in random order and their labels, classes balanced.
+
+    progress: a bar on stderr.
+    """
     labels = rng.permutation(np.arange(count) % len(SHAPES))
-    chunks = [draw(part, rng) for part in np.array_split(labels, max(1, count // 1000))]
+    chunks = []
+    with bar(shown=progress, desc="drawing shapes10", total=count, unit=" images", leave=False) as shown:
+        for part in np.array_split(labels, max(1, count // 1000)):
+            chunks.append(draw(part, rng))
+            shown.update(len(part))
     return np.concatenate(chunks), labels

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
-from tqdm import tqdm
 
 from resnet_nb.data.folder import list_images, read_image, require_same_classes
 from resnet_nb.data.resident import Share, Stream
 from resnet_nb.data.views import Augmentation, seeded
 from resnet_nb.errors import InputError, TrainingStopped, first_line
+from resnet_nb.progress import bar
 
 SAMPLE = 10_000  # images that the mean and the colors are taken from
 
@@ -193,12 +193,12 @@ def _statistics(files: np.ndarray, labels: Tensor, augmentation: Augmentation, p
     batches = [chosen[start : start + 32] for start in range(0, len(chosen), 32)]
     views, side = _Views(files, labels, augmentation.testing()), augmentation.crop
     total, products = torch.zeros(3, side, side).double(), torch.zeros(3, 3).double()
-    with tqdm(desc="mean image", total=len(chosen), unit=" images", disable=not progress) as bar:
+    with bar(shown=progress, desc="mean image", total=len(chosen), unit=" images") as shown:
         for images, _ in _read(views, batches, torch.device("cpu")):
             images = images.double() / 255
             total += images.sum(0)
             products += torch.einsum("nchw,ndhw->cd", images, images)
-            bar.update(len(images))
+            shown.update(len(images))
     mean = total / len(chosen)
     channel = mean.mean((1, 2))
     values, vectors = torch.linalg.eigh(products / (len(chosen) * side**2) - channel[:, None] * channel)

@@ -13,12 +13,11 @@ from resnet_nb.models.imagenet import LAYOUTS, ResNet
 from resnet_nb.models.preact import CifarPreact, ImageNetPreact, TinyPreact
 from resnet_nb.models.weights import pretrained
 from resnet_nb.models.runge_kutta import RungeKuttaBlock, tableau
+from resnet_nb.names import NETWORKS
 
-__all__ = ["NAMES", "BasicBlock", "Bottleneck", "CifarHighOrder", "CifarPreact", "CifarResNet", "ImageNetPreact", "ResNet",
+__all__ = ["BasicBlock", "Bottleneck", "CifarHighOrder", "CifarPreact", "CifarResNet", "ImageNetPreact", "ResNet",
            "RungeKuttaBlock", "TinyPreact", "build", "pretrained", "tableau"]
 
-NAMES = ("resnet18|34|50|101|152|200, plain18|34, preact50|101|152|200, vgg16|19, cifar-resnet<6n+2>, cifar-plain<6n+2>, "
-         "cifar-preact<6n+2 or 9n+2>, cifar-euler|midpoint|rk4|rk8<6n+2>, tiny-preact")
 HIGH_ORDER = ("nested", "learnable", "width", "num_classes")
 OVERRIDES = {
     "vgg": ("num_classes",),
@@ -47,7 +46,7 @@ def build(name: str, /, **overrides) -> nn.Module:
     """
     match = re.fullmatch(r"([a-z]+(?:-(?:rk[48]|[a-z]+))?)(-?[1-9]\d{0,5})?", str(name))
     if match is None or match[1] not in OVERRIDES or (match[2] is None) != (match[1] == "tiny-preact"):
-        raise InputError(f"unknown model {name!r}; allowed: {NAMES}")
+        raise InputError(f"unknown model {name!r}; allowed: {NETWORKS}")
     family, depth = match[1], int(match[2] or 0)
     for option in overrides:
         if option not in OVERRIDES[family]:

@@ -71,7 +71,7 @@ def curves(logs: dict[str, list[dict]], what: dict[str, str], alt: str, ylabel: 
 
 
 def train_test(panels: dict[str, dict[str, list[dict]]], alt: str) -> Figure:
-    """Training error (dashed) and test error (bold) over iterations, as in Fig. 6: panel title -> name -> log.
+    """Training error (dashed, hollow) and test error (bold) over iterations, as in Fig. 6: panel title -> name -> log.
 
     The last errors of every run are added to `alt`.
     """
@@ -80,7 +80,7 @@ def train_test(panels: dict[str, dict[str, list[dict]]], alt: str) -> Figure:
         for i, (name, log) in enumerate(logs.items()):
             look = _look(i, len(log)) | {"linestyle": "-"}
             axis.plot(_column(log, "iteration"), _column(log, "test_error"), label=name, **look)
-            look |= {"linestyle": "--", "linewidth": 1, "marker": ""}
+            look |= {"linestyle": "--", "linewidth": 1, "markersize": 3.5, "markerfacecolor": "white"}
             axis.plot(_column(log, "iteration"), _column(log, "train_error"), **look)
         axis.set(title=title, xlabel="iteration")
         axis.legend()

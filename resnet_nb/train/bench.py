@@ -20,8 +20,10 @@ from resnet_nb import models
 from resnet_nb.anatomy import describe
 from resnet_nb.data import Dataset
 from resnet_nb.errors import InputError
+from resnet_nb.progress import bar
+from resnet_nb.train.precision import float32_as
 from resnet_nb.train.recipe import Recipe
-from resnet_nb.train.trainer import Trainer, float32_as
+from resnet_nb.train.trainer import Trainer
 
 FOREVER = 10**9  # iterations; the bench stops long before
 
@@ -59,11 +61,12 @@ class Bench:
 
 
 def bench(name: str, data: Dataset, device: str = "cpu", precision: str = "float32", batch_size: int = 128,
-          rounds: int = 5, seconds: float = 3.0) -> Bench:
+          rounds: int = 5, seconds: float = 3.0, progress: bool = False) -> Bench:
     """Time both loops on `data`: `rounds` times, each for about `seconds`, in turn.
 
     The usual loop: torchvision transforms on PIL images in a DataLoader with workers, eager float32 with
     PyTorch's defaults, loss and accuracy read with .item() after every step. Ours: `Trainer` in `precision`.
+    progress: a bar on stderr.
     Raises InputError unless the network takes CIFAR's 32x32 images.
     """
     if not name.startswith("cifar-"):
@@ -74,11 +77,13 @@ def bench(name: str, data: Dataset, device: str = "cpu", precision: str = "float
         "usual": _usual(models.build(name), data, place, batch_size),
         "ours": _ours(models.build(name), data.to(place), precision, batch_size),
     }
-    counts = {key: _iterations(loop, place, seconds) for key, loop in loops.items()}
+    counts: dict[str, int] = {}
     times: dict[str, list[float]] = {key: [] for key in loops}
-    for _ in range(rounds):
-        for key, loop in loops.items():
-            times[key].append(_time(loop, counts[key], place))
+    for key in bar([*loops] * (1 + rounds), shown=progress, desc=name, unit=" timings"):
+        if key in counts:
+            times[key].append(_time(loops[key], counts[key], place))
+        else:
+            counts[key] = _iterations(loops[key], place, seconds)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     flops, moved = work(models.build(name), batch_size, dtype.itemsize)
     with float32_as(precision):

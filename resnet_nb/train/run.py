@@ -17,6 +17,7 @@ from tqdm import tqdm
 from resnet_nb import models
 from resnet_nb.data import Dataset, ImageFiles
 from resnet_nb.errors import InputError, Interrupted
+from resnet_nb.progress import bar, note
 from resnet_nb.train.distributed import World
 from resnet_nb.train.folder import INFO, RunFolder, load_run, machine, read_json
 from resnet_nb.train.recipe import Recipe
@@ -65,7 +66,8 @@ def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: 
                 images, _ = next(iter(data.test_batches(1, slice(1))))
                 model.eval()(data.center(images))  # too small images: told before anything is written
         trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world,
-                          note=_note if writes else lambda line: None)
+                          note=note if writes else lambda line: None,
+                          progress=progress and writes and sys.stderr.isatty())  # a file gets one bar, not two
         with world.agreed():
             if writes:
                 held.enter_context(folder.locked())
@@ -77,9 +79,9 @@ def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: 
             state, damage = folder.load_checkpoint()
         session = _Session(folder, trainer, writes)
         session.begin(state, damage, {"source": source or data.name, **machine(device)})
-        with tqdm(total=recipe.iterations, initial=trainer.iteration, desc=name, unit=" it",
-                  mininterval=0.1 if sys.stderr.isatty() else 10.0, disable=not (progress and writes)) as bar:
-            done = session.train(deadline, save_seconds, bar)
+        with bar(shown=progress and writes, total=recipe.iterations, initial=trainer.iteration, desc=name, unit=" it",
+                 delay=0) as shown:
+            done = session.train(deadline, save_seconds, shown)
     return trainer.log[-1] if done else None
 
 
@@ -111,7 +113,7 @@ class _Session:
         if self.writes:
             self.folder.start(self.info, self.trainer.log)
 
-    def train(self, deadline: float | None, save_seconds: float, bar: tqdm) -> bool:
+    def train(self, deadline: float | None, save_seconds: float, shown: tqdm) -> bool:
         """Train to the end (True), or to the deadline or a signal, with a checkpoint."""
         self.trainer.prepare()
         last = saved = time.monotonic()
@@ -121,11 +123,11 @@ class _Session:
         def report(line: dict) -> None:
             if self.writes:
                 self.folder.append(line)
-            bar.set_postfix_str(f"train error {line['train_error']:.1f} %, test error {line['test_error']:.1f} %")
+            shown.set_postfix_str(f"train error {line['train_error']:.1f} %, test error {line['test_error']:.1f} %")
 
         def pause(trainer: Trainer) -> bool:
             nonlocal last, saved, fastest, slowest
-            bar.update()
+            shown.update()
             if time.monotonic() - saved >= save_seconds:
                 self.save()
                 saved = time.monotonic()
@@ -146,7 +148,7 @@ class _Session:
             except InputError as error:  # an image that cannot be decoded
                 self.save()
                 if not self.writes:  # the command line talks for process 0 only
-                    _note(f"error: process {self.trainer.world.rank}: {error}")
+                    note(f"error: process {self.trainer.world.rank}: {error}")
                 raise
             except FloatingPointError as error:
                 kept = (f"the last good checkpoint in {self.folder.out} is of iteration {self.saved:,}" if self.saved
@@ -198,6 +200,3 @@ def _continued(old: dict, now: dict, iteration: int, note) -> dict:
             note(f"note: {key} was {before[key]} and is now {now[key]}; the last bits may differ from those of one piece")
     return {"source": now["source"], "device": old["device"], "versions": old["versions"], "resumed": resumed}
 
-
-def _note(line: str) -> None:
-    tqdm.write(line, file=sys.stderr)

@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
-from tqdm import tqdm
 
 from resnet_nb.data import ImageFiles
 from resnet_nb.data.views import at_shorter_side, ten_crops
 from resnet_nb.errors import InputError
 from resnet_nb.models import ResNet
+from resnet_nb.names import TESTINGS
+from resnet_nb.progress import bar
 
-TESTINGS = ("center", "10-crop", "multi-scale")
 SIDES = (224, 256, 384, 480, 640)  # pixels, of the fully convolutional testing
 Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes, such as `ImageFiles.center`
 
@@ -73,8 +73,8 @@ def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center", progr
         raise InputError(f"testing must be one of {', '.join(TESTINGS)}, got {testing!r}")
     model.eval()
     found = []
-    with torch.no_grad(), tqdm(total=len(data.test_labels), unit=" images", disable=not progress) as bar:
+    with torch.no_grad(), bar(shown=progress, desc="testing", total=len(data.test_labels), unit=" images") as shown:
         for images, _ in data.test_batches(batch_size, view=view):
             found.append(score(images).cpu())
-            bar.update(len(images))
+            shown.update(len(images))
     return torch.cat(found)

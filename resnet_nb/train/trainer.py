@@ -1,8 +1,8 @@
 """The training loop: steps, metrics that stay on the device, evaluation, and the state that a checkpoint holds."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 
 import torch
 import torch.nn.functional as F
@@ -11,51 +11,34 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnet_nb.data import Dataset, ImageFiles
 from resnet_nb.errors import InputError, first_line
+from resnet_nb.progress import bar
 from resnet_nb.train.distributed import World
 from resnet_nb.train.graph import GraphStep
 from resnet_nb.train.meter import Meter
+from resnet_nb.train.precision import float32_as, require_precision
 from resnet_nb.train.recipe import Recipe
 
-PRECISIONS = ("float32", "tf32", "bf16")
 
-
-def require_precision(precision: str, device: torch.device) -> None:
-    """Raise InputError unless `device` can compute in `precision`."""
-    if precision not in PRECISIONS or (precision == "tf32" and device.type != "cuda"):
-        raise InputError(f"precision must be float32, bf16 or, on CUDA, tf32; got {precision!r} on {device.type}")
-    if precision == "bf16" and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
-        # measured on AVX2: ten times slower than float32
-        raise InputError("this CPU has no bf16 convolutions (they need AVX-512); use float32")
-
-
-@contextmanager
-def float32_as(precision: str) -> Iterator[None]:
-    """Multiply float32 numbers on CUDA with TF32's 10-bit mantissa if precision is "tf32", else in full."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=precision == "tf32"):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def evaluate(model: nn.Module, data: Dataset | ImageFiles, batch_size: int = 500, world: World = World()) -> tuple[float, float]:
+def evaluate(model: nn.Module, data: Dataset | ImageFiles, batch_size: int = 500, world: World = World(),
+             progress: bool = False) -> tuple[float, float]:
     """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
 
-    Every image counts once, whatever the batch size and the number of processes. The model's mode
-    is put back.
+    Every image counts once, whatever the batch size and the number of processes. The model's mode is put back.
+    progress: a bar on stderr.
     """
     was_training = model.training
     model.eval()
     wrong_loss = torch.zeros(2, dtype=torch.float64, device=data.device)
     world.copy_buffers(model)
+    part = slice(world.rank, None, world.size)
     try:
-        with torch.no_grad():
-            for images, labels in data.test_batches(batch_size, slice(world.rank, None, world.size)):
+        with torch.no_grad(), bar(shown=progress, desc="testing", total=len(data.test_labels[part]), unit=" images",
+                                  leave=False) as shown:
+            for images, labels in data.test_batches(batch_size, part):
                 logits = model(data.center(images))
                 wrong_loss[0] += (logits.argmax(1) != labels).sum()
                 wrong_loss[1] += F.cross_entropy(logits, labels, reduction="sum")
+                shown.update(len(images))
     finally:
         model.train(was_training)
     wrong, loss = world.add(wrong_loss).tolist()
@@ -70,13 +53,15 @@ class Trainer:
     between two lines of the log; by default a hundredth of the run, but not before twice as many
     images were trained on as an evaluation reads. On CUDA a step on data in memory is one replayed graph; if that
     cannot be made, `note` gets a line that says so. On images from files it runs operation by operation.
-    Raises InputError on a bad precision, no iterations, or a batch size that the data or the processes
-    cannot give.
+    progress: a bar on stderr while an evaluation lasts.
+    Raises InputError on a bad precision, no iterations, or a batch size that the data or the processes cannot give.
     """
 
     def __init__(self, model: nn.Module, data: Dataset | ImageFiles, recipe: Recipe, seed: int = 0, every: int | None = None,
-                 precision: str = "float32", world: World = World(), note: Callable[[str], None] = print):
-        self.data, self.recipe, self.precision, self.world, self.note = data, recipe, precision, world, note
+                 precision: str = "float32", world: World = World(), note: Callable[[str], None] = print,
+                 progress: bool = False):
+        self.data, self.recipe, self.precision, self.world = data, recipe, precision, world
+        self.note, self.progress = note, progress
         self.device = data.device
         if recipe.iterations < 1:
             raise InputError(f"a recipe needs at least one iteration, got {recipe.iterations}")
@@ -99,10 +84,8 @@ class Trainer:
             for weight in model.parameters():
                 self.optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         self.meter = Meter(recipe).to(self.device)
-        self.every = every or max(recipe.iterations // 100,
-                                  math.ceil(2 * len(data.test_labels) / recipe.batch_size))
-        self.iteration, self.log = 0, []
-        self.plateaus = 0
+        self.every = every or max(recipe.iterations // 100, math.ceil(2 * len(data.test_labels) / recipe.batch_size))
+        self.iteration, self.log, self.plateaus = 0, [], 0
         self._recorded: Callable[[Tensor, Tensor], None] | None = None
 
     def prepare(self) -> None:
@@ -199,7 +182,7 @@ class Trainer:
         loss, wrong = (self.meter.sums / (self.iteration - done)).tolist()
         warmup = {} if not self.recipe.open_warmup else {"warmup": self.meter.warmup.item()}
         batch_size = 125 if not self.stream.resident else 2500 if self.device.type == "cuda" else 500
-        test_error, test_loss = evaluate(self.model, self.data, batch_size, self.world)
+        test_error, test_loss = evaluate(self.model, self.data, batch_size, self.world, self.progress)
         self.meter.sums.zero_()
         return {"iteration": self.iteration,
                 "lr": self.recipe.learning_rate(self.iteration - 1, *warmup.values(), plateaus=self.plateaus), **warmup, "train_loss": loss,

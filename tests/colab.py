@@ -1,0 +1,134 @@
+"""The notebooks as they start in Colab: an empty folder, the package not installed, its address not yet public.
+
+    python tests/colab.py PYTHON [NB ...]      in build/colab, made of PYTHON and of Colab's versions
+
+Git is told to fetch this checkout, as it is now, instead of the address in the first cell.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import notebook_tool as tool
+
+# What Colab brings (read in August 2026). Installing us must change none of it.
+COLAB_PYTHON = "3.13"
+COLAB = {
+    "pip": "24.1.2",
+    "torch": "2.11.0",
+    "torchvision": "0.26.0",
+    "numpy": "2.1.3",
+    "pandas": "2.2.3",
+    "matplotlib": "3.10.0",
+    "seaborn": "0.13.2",
+    "tqdm": "4.67.3",
+    "ipython": "7.34.0",
+    "ipykernel": "6.17.1",
+    "ipywidgets": "7.7.1",
+    "pytest": "8.4.2",
+}
+GITHUB = "https://github.com/"
+# What steers git, Python and pytest here must not steer them there.
+ENV = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "PYTHON", "PYTEST", "MPL"))}
+IS_CLONE = bool(shutil.which("git")) and (tool.ROOT / ".git").exists()
+STRICT = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=600"]
+# The first one counts, as for `import`: pip cannot remove what lies outside an environment, it installs beside it.
+INSTALLED = """import importlib.metadata, json
+found = reversed([*importlib.metadata.distributions()])
+print(json.dumps({d.name: f"{d.version} {d.read_text('direct_url.json') or ''}" for d in found}))"""
+
+
+def call(*command, env=ENV, **options):
+    """What a command prints on stdout; a NotebookError with everything it prints, if it fails."""
+    done = subprocess.run(command, env=env, capture_output=True, text=True, **options)
+    if done.returncode:
+        command = " ".join(map(str, command))
+        raise tool.NotebookError(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def copy_checkout(to, root=tool.ROOT):
+    """The files of the checkout as they are now, without what git ignores."""
+    for name in call("git", "ls-files", "-coz", "--exclude-standard", cwd=root).split("\0"):
+        if (root / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, to / name)
+
+
+def publish(folder, root=tool.ROOT):
+    """Make a repository of the checkout below `folder`; the environment in which git takes it for GitHub's."""
+    repo = folder / tool.repository(root)
+    copy_checkout(repo, root)
+    author = ["-c", "user.name=trial", "-c", "user.email=trial", "-c", "commit.gpgsign=false"]
+    call("git", "init", "-q", cwd=repo)
+    call("git", "add", "-A", cwd=repo)
+    call("git", *author, "commit", "-q", "-m", "trial", cwd=repo)
+    rewritten = {"GIT_CONFIG_KEY_0": f"url.{folder.as_uri()}/.insteadOf", "GIT_CONFIG_VALUE_0": GITHUB}
+    # Only `file:` is allowed, so that a wrong address is not looked for on the network.
+    return ENV | rewritten | {"GIT_CONFIG_COUNT": "1", "GIT_ALLOW_PROTOCOL": "file"}
+
+
+def installed(python, env):
+    """{package: its version and the address it came from}."""
+    return json.loads(call(python, "-c", INSTALLED, env=env, cwd="/"))
+
+
+def trial(python, notebook, env):
+    """Run a notebook strictly, alone in an empty folder. What its first cell had to add, as `installed`."""
+    before = installed(python, env)
+    if "resnet-nb" in before:
+        raise tool.NotebookError(f"{python}: resnet-nb is installed, so the first cell would do nothing")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(notebook, folder)
+            call(python, *STRICT, notebook.name, cwd=folder, env=env)
+    finally:
+        after = installed(python, env)
+        added = {name: version for name, version in after.items() if name not in before}
+        call(python, "-m", "pip", "uninstall", "-q", "-y", "resnet-nb", *added, env=env, cwd="/")
+    if changed := [f"{name} {before[name]}" for name in before if after.get(name) != before[name]]:
+        raise tool.NotebookError(f"{notebook.name}: the first cell changed {', '.join(changed)}")
+    return added
+
+
+def environment(python, folder):
+    """The Python of an environment with Colab's versions, made by `python`."""
+    inside = folder / "bin" / "python"
+    call(python, "-m", "venv", folder)
+    call(inside, "-m", "pip", "install", "-q", *(f"{name}=={version}" for name, version in COLAB.items()), "nbval")
+    call(inside, "-m", "pip", "uninstall", "-q", "-y", "resnet-nb")  # left by a trial that was killed
+    return inside
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("python", help=f"makes build/colab; Colab has Python {COLAB_PYTHON}")
+    parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all")
+    args, failed = parser.parse_args(argv), []
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            python = environment(args.python, tool.ROOT / "build" / "colab")
+            env = publish(pathlib.Path(folder))
+        except (tool.NotebookError, OSError) as error:
+            sys.exit(str(error))
+        for path in args.notebooks or sorted((tool.ROOT / "notebooks").glob("*.ipynb")):
+            began = time.perf_counter()
+            try:
+                added = trial(python, path, env)
+                seconds = time.perf_counter() - began
+                print(f"{path.name}: passed in {seconds:.0f} s, added {', '.join(added)}", flush=True)
+            except (tool.NotebookError, OSError) as error:
+                print(error, file=sys.stderr, flush=True)
+                failed.append(path.name)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""What a hosted notebook needs: a first cell that brings the package and nothing else, and no files beside it."""
+
+import ast
+import pathlib
+import re
+import sysconfig
+import venv
+
+import nbformat
+import notebook_tool as tool
+import pytest
+from colab import IS_CLONE, publish, trial
+
+NOTEBOOKS = sorted((tool.ROOT / "notebooks").glob("*.ipynb"))
+
+
+# --- the first cell --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """A Python with all that is installed here except resnet_nb, and an environment without network."""
+    if not IS_CLONE:
+        pytest.skip("publishes what git knows: needs git and a clone")
+    folder = tmp_path_factory.mktemp("elsewhere")
+    venv.create(folder / "env", with_pip=False, symlinks=True)
+    # Outside the new environment, so that pip cannot remove what belongs to this one.
+    (folder / "others").mkdir()
+    for path in pathlib.Path(sysconfig.get_path("purelib")).iterdir():
+        if "resnet_nb" not in path.name:
+            (folder / "others" / path.name).symlink_to(path)
+    python = folder / "env" / "bin" / "python"
+    [site] = (folder / "env" / "lib").glob("python*/site-packages")
+    (site / "others.pth").write_text(f"{folder / 'others'}\n")
+    env = publish(folder / "github")
+    # pip reads `0` as `no isolation`: the build then uses the setuptools that torch brought.
+    return python, env | {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+
+
+def test_first_cell_brings_the_package_and_nothing_else(elsewhere):
+    python, env = elsewhere
+    [light] = [path for path in NOTEBOOKS if path.name == "00-start-here.ipynb"]
+    added = trial(python, light, env)
+    assert list(added) == ["resnet-nb"]
+    assert f'"url": "https://github.com/{tool.repository()}"' in added["resnet-nb"]
+
+
+# --- no file but the package's ---------------------------------------------------------------
+
+# Modules that exist to reach files, processes or the network.
+OUTSIDE = {
+    "asyncio", "ftplib", "glob", "http", "httpx", "importlib", "io", "mmap", "os", "pathlib", "pickle", "requests",
+    "shelve", "shutil", "socket", "sqlite3", "subprocess", "sys", "tarfile", "tempfile", "urllib", "zipfile",
+}  # fmt: skip
+# What torch, torchvision, NumPy, pandas, Matplotlib and Python call reading or fetching, whatever it is called on.
+READS = (
+    r"open|load|loadtxt|genfromtxt|fromfile|imread|read(_\w+)?|Path|system|getoutput|"
+    r"get_weight|get_state_dict|download\w*|load_state_dict_from_url|urlopen|urlretrieve|\w*datasets?\.\w+"
+)
+# Recorded runs come with the package, a photo with Matplotlib.
+SHIPPED = r"runs\.load\(.*|Image\.open\(matplotlib\.cbook\.get_sample_data\(file\)\)"
+
+
+def reads(source):
+    """What in the source of a cell reads something from outside the cell and the package."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except SyntaxError as error:
+        return [f"{error.text.strip()} is not Python (a magic or a shell command?)"]
+    found = []
+    for node in nodes:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) else []
+        found += [f"import {name}" for name in names if name.partition(".")[0] in OUTSIDE]
+        if isinstance(node, ast.Call):
+            called, text = ast.unparse(node.func), ast.unparse(node)
+            if re.fullmatch(rf"(.*\.)?({READS})", called) and not re.fullmatch(SHIPPED, text):
+                found.append(text)
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            weights = {given.get(name, "None") for name in ("weights", "weights_backbone")}
+            if "download" in given or weights != {"None"}:
+                found.append(text)
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_read_no_file_of_their_own(path):
+    wrong = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        sources, pictures = [cell.source], []
+        if cell.cell_type == "markdown":  # its solutions are code, and its pictures files
+            sources = re.findall(r"```python\n(.*?)```", cell.source, re.DOTALL)
+            pictures = re.findall(r"!\[[^\]]*\]\((?!https:)[^)]*\)|<img\b[^>]*>", cell.source)
+        if "bootstrap" not in tool.tags(cell):
+            wrong += [f"cell {cell.id}: {what}" for source in sources for what in reads(source)]
+            wrong += [f"cell {cell.id}: {what}" for what in pictures]
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "open('log.csv')", "import pathlib", "from os import path", "import urllib.request", "!wget a", "%run a.py",
+        "pd.read_csv('a.csv')", "torch.load('weights.pt')", "np.load(file)", "plt.imread('a.png')", "Image.open(file)",
+        "torchvision.datasets.CIFAR10('data')", "load_file('a').read()", "resnet18(weights='DEFAULT')",
+        "torch.hub.load('a', 'b')", "weights.get_state_dict()", "stream(download=True)", "data.load('cifar10')",
+    ],
+)  # fmt: skip
+def test_reading_is_noticed(source):
+    assert reads(source)
+
+
+def test_what_a_notebook_may_read():
+    """Recorded runs, weights it has, and networks without weights."""
+    assert reads("import torch\nnet = runs.load('a')\nnet.load_state_dict(b)\nvgg16(weights=None)\nc.get('d')") == []

@@ -1,0 +1,155 @@
+"""The site: nothing of the notebooks is lost, nothing leads nowhere, nothing comes from elsewhere, and all or nothing."""
+
+import base64
+import functools
+import html.parser
+import pathlib
+import sys
+import tomllib
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from test_notebooks import NOTEBOOKS, no
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "docs"))
+
+import build_site  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API")  # in the theme
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="  # one gray pixel
+LOADED = {"img": "src", "script": "src", "link": "href", "source": "src", "iframe": "src"}
+
+
+class Page(html.parser.HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def all(self, tag, attribute):
+        return [attributes[attribute] for name, attributes in self.tags if name == tag and attribute in attributes]
+
+
+page_at = functools.cache(Page)
+
+
+def pictures(path):
+    """(alternative text, PNG) of every picture in the outputs of a notebook."""
+    outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
+    return [(o.metadata["image/png"]["alt"], base64.b64decode(o.data["image/png"])) for o in outputs
+            if "image/png" in o.get("data", {})]
+
+
+def shown(page):
+    """The same of a page: it must have the files."""
+    files = [(page.parent / source).read_bytes() for source in page_at(page).all("img", "src")]
+    return list(zip(page_at(page).all("img", "alt"), files, strict=True))
+
+
+def wrong_links(page, site):
+    """Links that lead nowhere, and what is loaded from outside the site."""
+    used = [(tag, value) for tag, name in LOADED.items() for value in page_at(page).all(tag, name)]
+    for tag, link in [*used, *(("a", value) for value in page_at(page).all("a", "href"))]:
+        url = urlsplit(link)
+        if url.scheme or url.netloc:
+            if tag != "a" or url.scheme != "https":
+                yield f"{page.name}: <{tag}> loads {link}"
+            continue
+        target = (page.parent / unquote(url.path)).resolve() if url.path else page
+        if not target.is_file() or not target.is_relative_to(site):
+            yield f"{page.name}: {link} leads to no file"
+        elif url.fragment and url.fragment not in {attributes.get("id") for _, attributes in page_at(target).tags}:
+            yield f"{page.name}: {link} leads to no place on that page"
+
+
+def test_every_page_is_whole(tmp_path):
+    site = tmp_path / "site"
+    build_site.build(site, NOTEBOOKS)
+    pages = [page for folder in ("", "notebooks", "docs") for page in (site / folder).glob("*.html")]
+    wrong = [line for page in pages for line in wrong_links(page, site)]
+    for path in NOTEBOOKS:
+        page = site / "notebooks" / f"{path.stem}.html"
+        cells = nbformat.read(path, as_version=4).cells
+        markdown = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        wrong += [f"{page.name}: other pictures or words than in the notebook"] * (shown(page) != pictures(path))
+        wrong += [f"{page.name}: shows {text!r}" for text in ("%pip install", "Not answered yet") if text in page_at(page).text]
+        hints = sum(tag == "details" for tag, _ in page_at(page).tags)
+        wrong += [f"{page.name}: {hints} hints and solutions"] * (hints != markdown.count("<details>"))
+        colab = [link for link in page_at(page).all("a", "href") if link.endswith(f"/notebooks/{path.name}") and "colab" in link]
+        wrong += [f"{page.name}: {len(colab)} links to Colab"] * (len(colab) != 1)
+        listed = f"notebooks/{path.stem}.html"
+        wrong += [f"{page.name}: not listed on the first page"] * (page_at(site / "index.html").all("a", "href").count(listed) < 2)
+    no(wrong)
+
+
+LISTED = "## The notebooks\n\n* **04 Tiny** (§1): words.\n* **05 Next**: words.\n\n## The end\n"
+
+
+def project(root, *cells, readme=LISTED):
+    """A project of two notebooks, the first with these cells."""
+    (root / "notebooks").mkdir()
+    (root / "README.md").write_text(readme)
+    for name, content in {"04-tiny": [new_markdown_cell("# 04 Tiny"), *cells], "05-next": [new_markdown_cell("# 05 Next\n## A part")]}.items():
+        notebook = new_notebook(cells=content, metadata={"language_info": {"name": "python"}})
+        nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+    return root
+
+
+def drawn(*sentences, **cell):
+    outputs = [new_output("display_data", {"image/png": DOT, "text/plain": words}, metadata={"image/png": {"alt": words}})
+               for words in sentences]
+    return new_code_cell("draw()", outputs=outputs, **{"execution_count": 1} | cell)
+
+
+@pytest.fixture
+def make_site(monkeypatch, tmp_path):
+    """`make site` in a project whose first notebook has these cells; returns the folder of the site."""
+    def make(*cells, **contents):
+        monkeypatch.setattr(build_site, "ROOT", project(tmp_path, *cells, **contents))
+        build_site.main()
+        return tmp_path / "build" / "site"
+    return make
+
+
+def test_two_pictures_of_one_cell_keep_their_own_words(make_site, capsys):
+    sentences = ["One <dot> & \"words\".", "Another."]
+    site = make_site(drawn(*sentences), drawn("Last."))
+    page = site / "notebooks" / "04-tiny.html"
+    assert page_at(page).all("img", "alt") == [*sentences, "Last."]
+    assert capsys.readouterr().out == f"the site is in {site}: open {site / 'index.html'} in a browser\n"
+
+
+def test_links_lead_to_pages_of_the_site_or_to_the_repository(make_site):
+    leads = {"05-next.ipynb#a-part": "05-next.html#a-part", "../docs/teaching.md": "../docs/teaching.html",
+             "../README.md#train-a-network": f"{REPOSITORY}/blob/main/README.md#train-a-network",
+             "../tests": f"{REPOSITORY}/tree/main/tests"}
+    site = make_site(new_markdown_cell(" ".join(f"[words]({link})" for link in leads)))
+    page = page_at(site / "notebooks" / "04-tiny.html")
+    assert [link for link in page.all("a", "href") if link in leads.values()] == list(leads.values())
+
+
+@pytest.mark.parametrize("cell, contents, message", [
+    (new_markdown_cell("[x](06-gone.ipynb)"), {}, "notebooks/04-tiny.ipynb:.*WARNING.*06-gone.ipynb"),
+    (new_code_cell("1", id="late"), {}, "04-tiny.ipynb: cell late is not executed: run make notebooks"),
+    (drawn("", id="dumb"), {}, "04-tiny.ipynb: a picture of cell dumb has no alternative text: draw it with resnet_nb.plot"),
+    (new_markdown_cell("words"), {"readme": "# Nothing\n"}, "README.md: \"## The notebooks\" has no line .* for 04-tiny.ipynb, 05-next.ipynb")])
+def test_what_is_wrong_is_said_in_a_line_and_the_old_site_stays(make_site, tmp_path, cell, contents, message):
+    old = tmp_path / "build" / "site" / "index.html"
+    old.parent.mkdir(parents=True)
+    old.write_text("old")
+    with pytest.raises(SystemExit, match=f"^no new site: {message}[^\n]*$"):
+        make_site(cell, **contents)
+    assert [path.name for path in old.parent.parent.iterdir()] == ["site"]
+    assert old.read_text() == "old"
