@@ -38,7 +38,8 @@ def inspect(path):
             raise SphinxError(f"{path.name}: cell {cell.id} is not executed: run make notebooks")
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
-                raise SphinxError(f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with resnet_nb.plot")
+                raise SphinxError(f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with "
+                                  "resnet_nb.plot")
 
 
 def assemble(source, notebooks):
@@ -59,7 +60,7 @@ def build(target, notebooks):
     with tempfile.TemporaryDirectory(prefix=".site-", dir=target.parent) as work:
         work, said = pathlib.Path(work), io.StringIO()
         assemble(work / "source", notebooks)
-        with patch_docutils(DOCS), docutils_namespace():  # as sphinx-build does: a second build in this process is clean
+        with patch_docutils(DOCS), docutils_namespace():  # what one build registers, the next must not find
             Sphinx(work / "source", DOCS, work / "site", work / "doctrees", "html", status=None, warning=said).build()
         if warnings := strip_escape_sequences(said.getvalue()).replace(f"{work / 'source'}/", "").split("\n")[:-1]:
             raise SphinxError("; ".join(warnings))

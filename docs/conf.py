@@ -74,8 +74,8 @@ def link_to_the_repository(app, doctree):
         path, _, anchor = node["reftarget"].partition("#")
         file = (ROOT / app.env.docname).parent.joinpath(path).resolve()
         if path and not node["refdomain"] and file.is_relative_to(ROOT) and file.exists():
-            place = f"{'tree' if file.is_dir() else 'blob'}/main/{file.relative_to(ROOT).as_posix()}"
-            node.replace_self(nodes.reference("", "", *node.children, refuri=f"{REPOSITORY}/{place}#{anchor}".rstrip("#")))
+            place = f"{'tree' if file.is_dir() else 'blob'}/main/{file.relative_to(ROOT).as_posix()}#{anchor}"
+            node.replace_self(nodes.reference("", "", *node.children, refuri=f"{REPOSITORY}/{place.rstrip('#')}"))
 
 
 def setup(app):

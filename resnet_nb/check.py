@@ -98,7 +98,7 @@ def _size(pairs: list) -> str:
 
 def _plain(value):
     """Arrays, tensors and their scalars as lists and numbers."""
-    if hasattr(value, "tolist") and not isinstance(value, type):
+    if hasattr(value, "tolist"):
         return value.tolist()
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 

@@ -112,6 +112,7 @@ def main(argv=None):
     parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all")
     args, failed = parser.parse_args(argv), []
     with tempfile.TemporaryDirectory() as folder:
+        print("Making build/colab. The first time this downloads up to 3 GB.", flush=True)
         try:
             python = environment(args.python, tool.ROOT / "build" / "colab")
             env = publish(pathlib.Path(folder))

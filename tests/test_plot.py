@@ -4,8 +4,10 @@ import io
 import re
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from resnet_nb import plot
@@ -13,6 +15,7 @@ from resnet_nb.models import BasicBlock
 from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
 from resnet_nb.models.runge_kutta import tableau
 from resnet_nb.paper import facts
+from resnet_nb.plot import detection
 from resnet_nb.plot.diagrams import draw_block
 from resnet_nb.plot.units import draw_unit, draw_wiring
 
@@ -118,6 +121,46 @@ def test_training_is_dashed_and_test_is_bold(shown):
     assert test.get_linewidth() > train.get_linewidth()
     assert list(test.get_ydata()) == [65.0, 41.0] and list(train.get_ydata()) == [60.0, 30.04]
     assert left.get_ylim() == right.get_ylim()
+
+
+FOUR = ["one", "two", "three", "four"]
+
+
+@pytest.mark.parametrize("draw", [
+    lambda: plot.curves({name: LOG for name in FOUR}, {"train_error": "training"}, "Words."),
+    lambda: plot.train_test({"panel": {name: LOG for name in FOUR}}, "Words."),
+    lambda: plot.lines({name: [1, 2] for name in FOUR}, "x", "y", "Words."),
+    lambda: detection.precision_recall({name: (np.array([1, 0.5]), np.array([0.5, 1])) for name in FOUR}, "Words.")],
+    ids=["curves", "train_test", "lines", "precision_recall"])
+def test_lines_differ_by_more_than_color(shown, draw):
+    draw()
+    looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in shown[0].axes[0].lines]
+    assert len(set(looks)) == len(looks) >= len(FOUR)
+
+
+@pytest.mark.parametrize("draw", [plot.bars, detection.gains])
+def test_bars_differ_by_more_than_color(shown, draw):
+    draw({"label": {name: 1.0 for name in FOUR}}, "unit", "Words.")
+    hatches = [bar.get_hatch() for bars in shown[0].axes[0].containers for bar in bars]
+    assert len(set(hatches)) == len(hatches) == len(FOUR)
+
+
+def test_boxes_differ_by_more_than_color(shown):
+    detection.overlaps((0, 0, 4, 4), {"IoU": (2, 2, 6, 6)}, "Words.")
+    found = {"boxes": torch.tensor([[1.0, 1, 5, 5]]), "labels": torch.tensor([0]), "scores": torch.tensor([0.9])}
+    detection.scenes(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), [found], ["a"], "Words.", [found])
+    (_, box, other), (true, ground, predicted) = (figure.axes[0].patches for figure in shown)
+    assert [box.get_linestyle(), other.get_linestyle()] == ["-", "--"]
+    assert [true.get_linestyle(), predicted.get_linestyle()] == ["-", "--"]
+    assert to_hex(ground.get_edgecolor()) == "#000000"  # the dashes stand on black, whatever the image
+
+
+def test_heat_is_lighter_the_higher_it_is(shown):
+    image, heat = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.arange(64.0).reshape(1, 8, 8)
+    plot.heat_maps(image, {"heat": heat}, torch.eye(8).bool()[None], "Words.")
+    colors = shown[0].axes[1].images[0].cmap(np.linspace(0, 1, 100))
+    lightness = colors[:, :3] @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(lightness) > 0).all() and np.ptp(lightness) > 0.5
 
 
 def test_lines_start_at_one_unless_told(shown):
