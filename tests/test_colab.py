@@ -33,8 +33,8 @@ def elsewhere(tmp_path_factory):
     [site] = (folder / "env" / "lib").glob("python*/site-packages")
     (site / "others.pth").write_text(f"{folder / 'others'}\n")
     env = publish(folder / "github")
-    # pip reads `0` as `no isolation`: the build then uses the setuptools that torch brought.
-    return python, env | {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    # pip takes `0` for yes in the last two. The build uses the setuptools that torch brought.
+    return python, env | {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_COMPILE": "0"}
 
 
 def test_first_cell_brings_the_package_and_nothing_else(elsewhere):
