@@ -27,7 +27,5 @@ def pytest_configure(config):
     if getattr(option, "dist", "no") == "load":
         option.dist = "loadfile"  # the cells of one notebook share one kernel
     # What the kernels inherit: this checkout comes first, and figures are drawn inline.
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    )
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     os.environ.pop("MPLBACKEND", None)

@@ -1,6 +1,6 @@
 """Build the site: the executed notebooks and the teacher's page in build/site, all or nothing.
 
-    python docs/build_site.py
+python docs/build_site.py
 """
 
 import io
@@ -26,7 +26,7 @@ def chapters(readme, notebooks):
     lines = re.findall(r"(?m)^\* \*\*((\d\d) .+?)\*\*(.*(?:\n  .+)*)", section[1] if section else "")
     listed = {number: (title, text) for title, number, text in lines}
     if missing := [path.name for path in notebooks if path.name[:2] not in listed]:
-        raise SphinxError(f"README.md: \"## The notebooks\" has no line `* **NN Title**: ...` for {', '.join(missing)}")
+        raise SphinxError(f'README.md: "## The notebooks" has no line `* **NN Title**: ...` for {", ".join(missing)}')
     found = [(path.name, *listed[path.name[:2]]) for path in notebooks]
     return "\n".join(f"* [**{title}**](notebooks/{name}){text}" for name, title, text in found)
 
@@ -38,8 +38,9 @@ def inspect(path):
             raise SphinxError(f"{path.name}: cell {cell.id} is not executed: run make notebooks")
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
-                raise SphinxError(f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with "
-                                  "resnet_nb.plot")
+                raise SphinxError(
+                    f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with resnet_nb.plot"
+                )
 
 
 def assemble(source, notebooks):

@@ -128,9 +128,12 @@ def deck(nb, notes, leave_out=(), hide_code=()):
 def page(nb, template, name):
     """The HTML of a notebook by one of the templates, "deck" or "handout"."""
     exporter = (SlidesExporter if template == "deck" else HTMLExporter)(
-        template_name=template, extra_template_basedirs=[str(TEMPLATES)], language_code="en",
-        exclude_input_prompt=True, exclude_output_prompt=True,
-    )  # fmt: skip
+        template_name=template,
+        extra_template_basedirs=[str(TEMPLATES)],
+        language_code="en",
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )
     if template == "deck":
         exporter.reveal_url_prefix, exporter.reveal_theme = "assets/reveal", "deck"
     nb = offline(nb, ENDINGS[template])
@@ -140,8 +143,10 @@ def page(nb, template, name):
 
 def copy_assets(folder):
     """reveal.js, MathJax and our style sheets, from the installed packages."""
-    packages = {name: pathlib.Path(importlib.util.find_spec(name).origin).parent
-                for name in ("sphinx_revealjs", "sphinx-mathjax-offline")}
+    packages = {
+        name: pathlib.Path(importlib.util.find_spec(name).origin).parent
+        for name in ("sphinx_revealjs", "sphinx-mathjax-offline")
+    }
     reveal = packages["sphinx_revealjs"] / "_static" / "revealjs"
     for name in ("dist/reveal.js", "dist/reveal.css", "plugin/notes/notes.js", "LICENSE"):
         (folder / "reveal" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -14,16 +14,16 @@ from resnet_nb.errors import InputError
 class Layer:
     """One convolution or linear layer as it runs on one image."""
 
-    name: str            # as in model.named_modules()
-    kind: str            # "conv" or "fc"
-    kernel: int          # side of the kernel in pixels; 1 for fc
+    name: str  # as in model.named_modules()
+    kind: str  # "conv" or "fc"
+    kernel: int  # side of the kernel in pixels; 1 for fc
     stride: int
-    inputs: int          # channels in
-    outputs: int         # channels out
-    size: int            # side of the output map in pixels; 1 for fc
-    weights: int         # without bias
-    multiply_adds: int   # one multiplication and one addition count once
-    projection: bool     # on a shortcut (W_s of Eq. 2, or a gate): not a layer of the papers' count
+    inputs: int  # channels in
+    outputs: int  # channels out
+    size: int  # side of the output map in pixels; 1 for fc
+    weights: int  # without bias
+    multiply_adds: int  # one multiplication and one addition count once
+    projection: bool  # on a shortcut (W_s of Eq. 2, or a gate): not a layer of the papers' count
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ def describe(model: nn.Module, input_size: int | tuple[int, ...]) -> Anatomy:
                 rows.append(_layer(name, module, output.shape))
             else:
                 stages[name] = output.shape[-1]
+
         return hook
 
     meta = copy.deepcopy(model).to("meta").eval()

@@ -87,8 +87,7 @@ def recompute(model: nn.Module, size: int) -> nn.Module:
     """
     if type(size) is not int or size < 1:
         raise InputError(f"size must be a positive number of blocks, got {size!r}")
-    stages = [name for name, child in model.named_children()
-              if name.startswith("layer") and isinstance(child, nn.Sequential)]
+    stages = [name for name, child in model.named_children() if name.startswith("layer") and isinstance(child, nn.Sequential)]
     if not stages:
         raise InputError(f"{type(model).__name__} has no stages layer1, layer2, ... of blocks to compute again")
     changed = copy.deepcopy(model)
@@ -99,6 +98,7 @@ def recompute(model: nn.Module, size: int) -> nn.Module:
 
 def _saved_into(found: dict[int, Tensor], own: set[int]) -> saved_tensors_hooks:
     """Collect what autograd saves, by storage; `found` keeps it alive, so that no storage is taken for a new one."""
+
     def pack(tensor: Tensor) -> Tensor:
         if _key(tensor) not in own:
             found[_key(tensor)] = tensor

@@ -62,8 +62,9 @@ def explore(draw: Callable[..., Figure], /, **controls: Sequence) -> Explorer:
     try:
         inspect.signature(draw).bind(**controls)
     except TypeError as error:
-        raise InputError(f"the sliders ({', '.join(controls) or 'none'}) do not fit draw{inspect.signature(draw)}: "
-                         f"{error}") from error
+        raise InputError(
+            f"the sliders ({', '.join(controls) or 'none'}) do not fit draw{inspect.signature(draw)}: {error}"
+        ) from error
     sliders = {}
     for name, values in controls.items():
         if not isinstance(values, (list, tuple, range)) or len(values) < 2:
@@ -72,7 +73,12 @@ def explore(draw: Callable[..., Figure], /, **controls: Sequence) -> Explorer:
         start = values[0] if start is inspect.Parameter.empty else start
         if start not in values:
             raise InputError(f"{name} starts at draw's default {start!r}, which is not among its values {list(values)}")
-        sliders[name] = ipywidgets.SelectionSlider(options=values, value=start, description=name.replace("_", " "),
-                                                   continuous_update=False, style={"description_width": "initial"})
+        sliders[name] = ipywidgets.SelectionSlider(
+            options=values,
+            value=start,
+            description=name.replace("_", " "),
+            continuous_update=False,
+            style={"description_width": "initial"},
+        )
         sliders[name].tooltip = f"{values[0]} to {values[-1]}"  # without one the label's tooltip reads "null"
     return Explorer(draw, sliders)

@@ -1,6 +1,6 @@
 """Chromium for the tests that look at the result as a person does: the system's, or the one Playwright installs.
 
-    python tests/browser.py        print where it is; an error when there is none
+python tests/browser.py        print where it is; an error when there is none
 """
 
 import contextlib

@@ -42,6 +42,7 @@ class NotebookError(Exception):
 
 class ThisInterpreter(AsyncKernelManager):
     """The kernel of the running Python, whatever kernels are installed under its name."""
+
     @property
     def kernel_spec(self):
         return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
@@ -153,10 +154,7 @@ def badges(repo, name):
     """The notebook called `name` in Colab and in Binder: two pictures with links, in Markdown."""
     colab = f"{COLAB}/github/{repo}/blob/main/notebooks/{name}"
     binder = f"{BINDER}/v2/gh/{repo}/main?urlpath=lab/tree/notebooks/{name}"
-    return (
-        f"[![Open In Colab]({COLAB}/assets/colab-badge.svg)]({colab}) "
-        f"[![Open in Binder]({BINDER}/badge_logo.svg)]({binder})"
-    )
+    return f"[![Open In Colab]({COLAB}/assets/colab-badge.svg)]({colab}) [![Open in Binder]({BINDER}/badge_logo.svg)]({binder})"
 
 
 def bootstrap(repo):

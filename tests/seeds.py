@@ -51,8 +51,13 @@ def main() -> None:
         with contextlib.suppress(CheckFailed):  # the margin says it, too
             for source in cells:
                 exec(source.replace("seed = 0", f"seed = {seed}"), names)
-        line = {"notebook": args.notebook, "live": args.live, "seed": seed, "margin": float(names["margin"]),
-                "torch": torch.__version__}
+        line = {
+            "notebook": args.notebook,
+            "live": args.live,
+            "seed": seed,
+            "margin": float(names["margin"]),
+            "torch": torch.__version__,
+        }
         with open(RESULTS, "a") as file:
             file.write(json.dumps(line) + "\n")
         print(f"seed {seed}: margin {line['margin']:.4g}", flush=True)

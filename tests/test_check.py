@@ -67,12 +67,15 @@ def test_an_error_when_it_does_not(capsys, got, want, tol):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("got, want, tol, shown", [
-    (269_723, 269_722, 0, ["269,723", "269,722"]),
-    (8.7, 6.43, 0.5, ["8.7", "6.43", "0.5"]),
-    ({"a": [1, 2]}, {"a": [1, 3]}, 0, ["a: 1, 2", "a: 1, 3"]),
-    (False, True, 0, ["False", "True"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "got, want, tol, shown",
+    [
+        (269_723, 269_722, 0, ["269,723", "269,722"]),
+        (8.7, 6.43, 0.5, ["8.7", "6.43", "0.5"]),
+        ({"a": [1, 2]}, {"a": [1, 3]}, 0, ["a: 1, 2", "a: 1, 3"]),
+        (False, True, 0, ["False", "True"]),
+    ],
+)
 def test_the_error_shows_both_values(got, want, tol, shown):
     with pytest.raises(CheckFailed) as caught:
         check("the claim", got, want, tol)
@@ -129,36 +132,39 @@ def test_feedback_to_mistakes(capsys):
     assert unknown == "✗ 27 is not it. Look at the hints and try again."  # the solution is not given away
 
 
-@pytest.mark.parametrize("answer, want, tol, reason", [
-    # of another form
-    ("64", 64, 0, "text; one number is wanted. Leave out the quotation marks."),
-    ("[4, -7]", (4, -7), 0, "text; a list of 2 values is wanted."),
-    (["c", "d"], "cd", 0, "a list of 2 values; text is wanted."),
-    ([64], 64, 0, "a list of 1 value; one number is wanted."),
-    (torch.tensor([64]), 64, 0, "a list of 1 value; one number is wanted."),
-    (4, (4, -7), 0, "one number; a list of 2 values is wanted."),
-    ([1, 2, 3], [1, 2, 3, 4], 0, "a list of 3 values; a list of 4 values is wanted."),
-    (torch.zeros(4, 8), torch.zeros(8, 4), 0, "a list of 4×8 values; a list of 8×4 values is wanted."),
-    (lambda: 64, 64, 0, "a function; one number is wanted. Call it"),
-    (True, 1, 0, "True or False; one number is wanted."),
-    # of another size
-    (-2_752, 2_752, 0, "The size is right, the sign is not."),
-    (5_504, 2_752, 0, "It is 2 times too large. Is something counted twice, or left out?"),
-    (1_376, 2_752, 0, "It is 2 times too small. Is something counted twice, or left out?"),
-    (0.1694, 16.94, 0.01, "It is 100 times too small. Percent, or a fraction?"),
-    (np.float64(1694), 16.94, 0.01, "It is 100 times too large. Percent, or a fraction?"),
-    ([16, 24], [16_000, 24_000], 0, "It is 1,000 times too small. Which unit?"),
-    (0.27, 269_722, 0, "It is 1,000,000 times too small. Which unit?"),
-    (118.01, 118_013_952, 0, "It is 1,000,000 times too small. Which unit?"),
-    (2_753, 2_752, 0, "It is off by one."),
-    (16, 16.94, 0.01, "The decimals are missing."),
-    (118_000_000, 118_013_952, 0, "Within 1 %."),
-    (62.2, 62, 0, "Within 1 %."),
-    # of several values
-    ([-7, 4], (4, -7), 0, "These are the right values in reverse order."),
-    ((4, 7), (4, -7), 0, "Look at number 2; the rest is right. The size is right, the sign is not."),
-    ((4, None), (4, -7), 0, "Look at number 2; the rest is right. Look at the hints"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "answer, want, tol, reason",
+    [
+        # of another form
+        ("64", 64, 0, "text; one number is wanted. Leave out the quotation marks."),
+        ("[4, -7]", (4, -7), 0, "text; a list of 2 values is wanted."),
+        (["c", "d"], "cd", 0, "a list of 2 values; text is wanted."),
+        ([64], 64, 0, "a list of 1 value; one number is wanted."),
+        (torch.tensor([64]), 64, 0, "a list of 1 value; one number is wanted."),
+        (4, (4, -7), 0, "one number; a list of 2 values is wanted."),
+        ([1, 2, 3], [1, 2, 3, 4], 0, "a list of 3 values; a list of 4 values is wanted."),
+        (torch.zeros(4, 8), torch.zeros(8, 4), 0, "a list of 4×8 values; a list of 8×4 values is wanted."),
+        (lambda: 64, 64, 0, "a function; one number is wanted. Call it"),
+        (True, 1, 0, "True or False; one number is wanted."),
+        # of another size
+        (-2_752, 2_752, 0, "The size is right, the sign is not."),
+        (5_504, 2_752, 0, "It is 2 times too large. Is something counted twice, or left out?"),
+        (1_376, 2_752, 0, "It is 2 times too small. Is something counted twice, or left out?"),
+        (0.1694, 16.94, 0.01, "It is 100 times too small. Percent, or a fraction?"),
+        (np.float64(1694), 16.94, 0.01, "It is 100 times too large. Percent, or a fraction?"),
+        ([16, 24], [16_000, 24_000], 0, "It is 1,000 times too small. Which unit?"),
+        (0.27, 269_722, 0, "It is 1,000,000 times too small. Which unit?"),
+        (118.01, 118_013_952, 0, "It is 1,000,000 times too small. Which unit?"),
+        (2_753, 2_752, 0, "It is off by one."),
+        (16, 16.94, 0.01, "The decimals are missing."),
+        (118_000_000, 118_013_952, 0, "Within 1 %."),
+        (62.2, 62, 0, "Within 1 %."),
+        # of several values
+        ([-7, 4], (4, -7), 0, "These are the right values in reverse order."),
+        ((4, 7), (4, -7), 0, "Look at number 2; the rest is right. The size is right, the sign is not."),
+        ((4, None), (4, -7), 0, "Look at number 2; the rest is right. Look at the hints"),
+    ],
+)
 def test_feedback_says_what_differs(capsys, answer, want, tol, reason):
     line = said(capsys, answer, want, tol, mistakes={18: "You counted the projections."})
     assert line.startswith("✗") and reason in line
@@ -188,12 +194,46 @@ class Contrary:
 ITSELF = []
 ITSELF.append(ITSELF)
 ODD = [
-    "20", "", "a\nb", b"20", [20], [], [[]], [None, 20], [None, None], [[1], [2, 3]], {}, {"a": 20}, {20},
-    range(2), ..., float("nan"), float("inf"), -1e308, 10**400, 10**5000, 1j, True, 7 * [None],
-    Contrary(), ITSELF, len, object(),
-    np.array([1, 2]), np.zeros((2, 3)), np.array(["a", "b"]), np.datetime64("2015-12-10"), np.ndarray, np.float32(7),
-    torch.tensor([1, 2]), torch.zeros(0), torch.zeros(2, device="meta"), torch.nn.ReLU(), torch.Tensor, torch.float32,
-]  # fmt: skip
+    "20",
+    "",
+    "a\nb",
+    b"20",
+    [20],
+    [],
+    [[]],
+    [None, 20],
+    [None, None],
+    [[1], [2, 3]],
+    {},
+    {"a": 20},
+    {20},
+    range(2),
+    ...,
+    float("nan"),
+    float("inf"),
+    -1e308,
+    10**400,
+    10**5000,
+    1j,
+    True,
+    7 * [None],
+    Contrary(),
+    ITSELF,
+    len,
+    object(),
+    np.array([1, 2]),
+    np.zeros((2, 3)),
+    np.array(["a", "b"]),
+    np.datetime64("2015-12-10"),
+    np.ndarray,
+    np.float32(7),
+    torch.tensor([1, 2]),
+    torch.zeros(0),
+    torch.zeros(2, device="meta"),
+    torch.nn.ReLU(),
+    torch.Tensor,
+    torch.float32,
+]
 
 
 @pytest.mark.parametrize("answer", ODD, ids=[f"{k}-{type(answer).__name__}" for k, answer in enumerate(ODD)])

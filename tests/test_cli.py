@@ -114,7 +114,7 @@ def test_describe(capsys, name, size):
     assert main(["describe", name, *size]) == 0
     out = capsys.readouterr().out
     want = counts(name)
-    assert f"{want['params']:,} parameters" in out and f"{name[name.index('net') + 3:]} weighted layers" in out
+    assert f"{want['params']:,} parameters" in out and f"{name[name.index('net') + 3 :]} weighted layers" in out
     assert (f"{want['multiply_adds']:,} multiply-adds" in out) == (not size)
     sides = {"cifar-resnet20": "32, 16, 8", "resnet50": "16, 8, 4, 2" if size else "56, 28, 14, 7"}
     assert sides[name] in out
@@ -271,11 +271,15 @@ def test_bench_prints_both_loops_and_the_floors(capsys, monkeypatch):
     assert "80.00 ms, 40% of ours" in out and "20.00 ms, 10% of ours" in out
 
 
-@pytest.mark.parametrize("kind, message", [
-    (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 11.00 GiB.\nmuch more"),
-    (RuntimeError, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 11.00 GiB."),
-    (MemoryError, "Unable to allocate 11.00 GiB for an array"),
-], ids=["gpu", "cpu", "numpy"])  # fmt: skip
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        (torch.OutOfMemoryError, "CUDA out of memory. Tried to allocate 11.00 GiB.\nmuch more"),
+        (RuntimeError, "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 11.00 GiB."),
+        (MemoryError, "Unable to allocate 11.00 GiB for an array"),
+    ],
+    ids=["gpu", "cpu", "numpy"],
+)
 def test_too_little_memory_is_told_with_advice(pictures, tmp_path, capsys, monkeypatch, kind, message):
     def full(*args):
         raise kind(message)
@@ -382,30 +386,34 @@ def test_images_that_are_too_small_are_refused_before_anything_is_written(capsys
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("args, word", [
-    (["evaluate"], "DIR"),
-    (["evaluate", "EMPTY"], "not a finished run"),
-    (["evaluate", "EMPTY/none"], "not a finished run"),
-    (["evaluate", "RUN", "--data", "no/such/folder"], "no/such/folder"),
-    (["evaluate", "RUN", "--data", "PICTURES", "--device", "gpu"], "gpu"),
-    (["evaluate", "RUN", "--download"], "leave it out"),
-    (["describe"], "NAME"),
-    (["describe", "resnet19"], "18, 34, 50, 101, 152"),
-    (["describe", "resnet50", "--size", "0"], "0"),
-    (["describe", "resnet50", "--size", "-4"], "-4"),
-    (["describe", "resnet50", "--size", "31"], "32"),
-    (["describe", "vgg16", "--size", "16"], "16"),
-    (["describe", "resnet50", "--size", "big"], "big"),
-    (["sweep", "table7", "--data", "shapes10", "--out", "EMPTY/none"], "table6"),
-    (["sweep", "cpu", "--data", "no/such/folder", "--out", "EMPTY/none"], "no/such/folder"),
-    (["sweep", "cpu", "--data", "PICTURES", "--out", "EMPTY/none", "--iterations", "0"], "positive"),
-    (["bench"], "NAME"),
-    (["bench", "resnet50"], "cifar-"),
-    (["bench", "cifar-resnet21"], "6n+2"),
-    (["record", "EMPTY"], "not a finished run"),
-    (["paint"], "paint"),
-    (["--paint"], "--paint"),
-], ids=lambda value: value if isinstance(value, str) else " ".join(value))  # fmt: skip
+@pytest.mark.parametrize(
+    "args, word",
+    [
+        (["evaluate"], "DIR"),
+        (["evaluate", "EMPTY"], "not a finished run"),
+        (["evaluate", "EMPTY/none"], "not a finished run"),
+        (["evaluate", "RUN", "--data", "no/such/folder"], "no/such/folder"),
+        (["evaluate", "RUN", "--data", "PICTURES", "--device", "gpu"], "gpu"),
+        (["evaluate", "RUN", "--download"], "leave it out"),
+        (["describe"], "NAME"),
+        (["describe", "resnet19"], "18, 34, 50, 101, 152"),
+        (["describe", "resnet50", "--size", "0"], "0"),
+        (["describe", "resnet50", "--size", "-4"], "-4"),
+        (["describe", "resnet50", "--size", "31"], "32"),
+        (["describe", "vgg16", "--size", "16"], "16"),
+        (["describe", "resnet50", "--size", "big"], "big"),
+        (["sweep", "table7", "--data", "shapes10", "--out", "EMPTY/none"], "table6"),
+        (["sweep", "cpu", "--data", "no/such/folder", "--out", "EMPTY/none"], "no/such/folder"),
+        (["sweep", "cpu", "--data", "PICTURES", "--out", "EMPTY/none", "--iterations", "0"], "positive"),
+        (["bench"], "NAME"),
+        (["bench", "resnet50"], "cifar-"),
+        (["bench", "cifar-resnet21"], "6n+2"),
+        (["record", "EMPTY"], "not a finished run"),
+        (["paint"], "paint"),
+        (["--paint"], "--paint"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
 def test_other_bad_commands_are_refused(capsys, tmp_path, trained, pictures, args, word):
     places = {"EMPTY": str(tmp_path), "EMPTY/none": str(tmp_path / "none"), "RUN": str(trained[1]), "PICTURES": str(pictures)}
     assert word in refused(capsys, tmp_path, *[places.get(arg, arg) for arg in args])

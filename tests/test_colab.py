@@ -49,9 +49,29 @@ def test_first_cell_brings_the_package_and_nothing_else(elsewhere):
 
 # Modules that exist to reach files, processes or the network.
 OUTSIDE = {
-    "asyncio", "ftplib", "glob", "http", "httpx", "importlib", "io", "mmap", "os", "pathlib", "pickle", "requests",
-    "shelve", "shutil", "socket", "sqlite3", "subprocess", "sys", "tarfile", "tempfile", "urllib", "zipfile",
-}  # fmt: skip
+    "asyncio",
+    "ftplib",
+    "glob",
+    "http",
+    "httpx",
+    "importlib",
+    "io",
+    "mmap",
+    "os",
+    "pathlib",
+    "pickle",
+    "requests",
+    "shelve",
+    "shutil",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "sys",
+    "tarfile",
+    "tempfile",
+    "urllib",
+    "zipfile",
+}
 # What torch, torchvision, NumPy, pandas, Matplotlib and Python call reading or fetching, whatever it is called on.
 READS = (
     r"open|load|loadtxt|genfromtxt|fromfile|imread|read(_\w+)?|Path|system|getoutput|"
@@ -101,12 +121,26 @@ def test_notebooks_read_no_file_of_their_own(path):
 @pytest.mark.parametrize(
     "source",
     [
-        "open('log.csv')", "import pathlib", "from os import path", "import urllib.request", "!wget a", "%run a.py",
-        "pd.read_csv('a.csv')", "torch.load('weights.pt')", "np.load(file)", "plt.imread('a.png')", "Image.open(file)",
-        "torchvision.datasets.CIFAR10('data')", "load_file('a').read()", "resnet18(weights='DEFAULT')",
-        "torch.hub.load('a', 'b')", "weights.get_state_dict()", "stream(download=True)", "data.load('cifar10')",
+        "open('log.csv')",
+        "import pathlib",
+        "from os import path",
+        "import urllib.request",
+        "!wget a",
+        "%run a.py",
+        "pd.read_csv('a.csv')",
+        "torch.load('weights.pt')",
+        "np.load(file)",
+        "plt.imread('a.png')",
+        "Image.open(file)",
+        "torchvision.datasets.CIFAR10('data')",
+        "load_file('a').read()",
+        "resnet18(weights='DEFAULT')",
+        "torch.hub.load('a', 'b')",
+        "weights.get_state_dict()",
+        "stream(download=True)",
+        "data.load('cifar10')",
     ],
-)  # fmt: skip
+)
 def test_reading_is_noticed(source):
     assert reads(source)
 

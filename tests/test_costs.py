@@ -30,8 +30,11 @@ def kept(model, *shape):
 
 @pytest.mark.parametrize("depth, batch", [(1, 2), (3, 5)])
 def test_a_stack_of_conv_bn_relu_keeps_two_maps_a_layer(depth, batch):
-    layers = [layer for i in range(depth)
-              for layer in (nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())]
+    layers = [
+        layer
+        for i in range(depth)
+        for layer in (nn.Conv2d(3 if i == 0 else 8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+    ]
     image, each = 3 * 6 * 5, 8 * 6 * 5
     # in front of BN (for BN) and behind ReLU (for ReLU and the next layer); BN keeps a mean and a scale per channel.
     # The last ReLU keeps its output, too.
@@ -53,8 +56,9 @@ def test_vgg16_keeps_one_map_a_layer():
     assert kept(on_meta("vgg16"), 1, 3, 224, 224) == 4 * floats + 8 * pooled  # and the places of the maxima
 
 
-@pytest.mark.parametrize("name, shape", [("cifar-resnet14", (4, 3, 32, 32)), ("resnet18", (2, 3, 64, 96)),
-                                         ("cifar-preact14", (2, 3, 32, 32))])
+@pytest.mark.parametrize(
+    "name, shape", [("cifar-resnet14", (4, 3, 32, 32)), ("resnet18", (2, 3, 64, 96)), ("cifar-preact14", (2, 3, 32, 32))]
+)
 def test_the_meta_device_keeps_what_the_cpu_keeps(name, shape):
     model, found = build(name).train(), {}
     own = {p.data_ptr() for p in (*model.parameters(), *model.buffers())}
@@ -93,8 +97,7 @@ def test_counting_leaves_the_model_alone():
     assert not model.training and all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-@pytest.mark.parametrize("shape", [32, (3, 32, 32), (0, 3, 32, 32), (2, 3, 32.0, 32), None, (2, 4, 32, 32),
-                                   (2, 3, 4, 4)])
+@pytest.mark.parametrize("shape", [32, (3, 32, 32), (0, 3, 32, 32), (2, 3, 32.0, 32), None, (2, 4, 32, 32), (2, 3, 4, 4)])
 def test_images_that_do_not_fit_are_refused(shape):
     with pytest.raises(InputError, match="shape"):
         activation_bytes(build("cifar-resnet8"), shape)
@@ -155,6 +158,7 @@ def test_what_segments_keep_is_their_inputs(size):
 
 def test_the_peak_is_the_memory_that_exists_when_a_segment_is_recomputed():
     """One stage of equal blocks: known kept maps up to the last segment, and those inside it."""
+
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -276,6 +280,7 @@ def test_heat_maps_are_drawn():
     images = torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8)
     outline = torch.zeros(2, 32, 32, dtype=torch.bool)
     outline[:, 8:20, 8:20] = True
-    figures = [plot.heat_maps(images, {"heat": heat}, outline, "Two images.")
-               for heat in (torch.rand(2, 32, 32), outline.float())]
+    figures = [
+        plot.heat_maps(images, {"heat": heat}, outline, "Two images.") for heat in (torch.rand(2, 32, 32), outline.float())
+    ]
     assert figures[0].alt == "Two images." and figures[0].png != figures[1].png

@@ -48,8 +48,12 @@ def test_the_replayed_graph_is_the_eager_step(data, precision, warmup_lr):
         assert line["train_loss"] == pytest.approx(want["train_loss"], rel=0.05)
 
 
-SEQUELS = [("cifar-preact20", {}), ("cifar-preact20", {"placement": "a", "shortcut": "gating", "gate_bias": -6}),
-           ("cifar-rk432", {"learnable": True}), ("cifar-midpoint20", {})]
+SEQUELS = [
+    ("cifar-preact20", {}),
+    ("cifar-preact20", {"placement": "a", "shortcut": "gating", "gate_bias": -6}),
+    ("cifar-rk432", {"learnable": True}),
+    ("cifar-midpoint20", {}),
+]
 
 
 @pytest.mark.parametrize("name, overrides", SEQUELS)

@@ -176,7 +176,7 @@ def coordinates():
 def recovered(image):
     """(top, left, flipped) of an augmented image of `coordinates`, read off its middle."""
     k = round(image[2, 16, 16] * 255 + 127.5)
-    y, x = (np.rint((1 if k < 128 else -1) * image[:2] * 255 + 127.5).astype(int))
+    y, x = np.rint((1 if k < 128 else -1) * image[:2] * 255 + 127.5).astype(int)
     flip = x[16, 17] < x[16, 16]
     # the crop begins `top` pixels below the padded edge, which is 4 above the image
     left = x[16, 15] - 16 + 4 if flip else x[16, 16] - 16 + 4
@@ -443,9 +443,8 @@ FAULTS = {
     "not an image": (lambda at: (at / "train" / "cat" / "0.png").write_text("hello"), "train/cat/0.png", "cannot decode"),
     "empty file": (lambda at: (at / "train" / "cat" / "0.png").write_bytes(b""), "train/cat/0.png", "cannot decode"),
     "a folder": (lambda at: (at / "train" / "cat" / "x.png").mkdir(), "train/cat/x.png", "cannot decode"),
-    "other size": (
-        lambda at: PIL.Image.new("RGB", (6, 4)).save(at / "test" / "cat" / "0.png"), "test/cat/0.png", "6x4.*6x5"),
-}  # fmt: skip
+    "other size": (lambda at: PIL.Image.new("RGB", (6, 4)).save(at / "test" / "cat" / "0.png"), "test/cat/0.png", "6x4.*6x5"),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

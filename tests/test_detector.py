@@ -244,25 +244,39 @@ def random_case(seed):
             found, guess = found[:0], guess[:0]
         scores = rng.choice([0.1, 0.3, 0.5, 0.7, 0.9], len(found))  # many ties
         targets.append({"boxes": torch.tensor(boxes).reshape(-1, 4), "labels": torch.tensor(labels, dtype=torch.int64)})
-        predictions.append({"boxes": torch.tensor(found, dtype=torch.float32).reshape(-1, 4),
-                            "scores": torch.tensor(scores), "labels": torch.tensor(guess, dtype=torch.int64)})
+        predictions.append(
+            {
+                "boxes": torch.tensor(found, dtype=torch.float32).reshape(-1, 4),
+                "scores": torch.tensor(scores),
+                "labels": torch.tensor(guess, dtype=torch.int64),
+            }
+        )
     return predictions, targets
 
 
 def coco(predictions, targets):
     """AP by pycocotools: (thresholds, classes), -1 where a class has no objects."""
+
     def rows(objects):
         for i, image in enumerate(objects, 1):
             for k, (box, label) in enumerate(zip(image["boxes"].double().tolist(), image["labels"].tolist())):
                 x1, y1, x2, y2 = box
                 score = {"score": float(image["scores"][k])} if "scores" in image else {}
-                yield {"image_id": i, "category_id": label, "bbox": [x1, y1, x2 - x1, y2 - y1],
-                       "area": (x2 - x1) * (y2 - y1), "iscrowd": 0} | score
+                yield {
+                    "image_id": i,
+                    "category_id": label,
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "iscrowd": 0,
+                } | score
+
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = {"images": [{"id": i + 1} for i in range(len(targets))],
-                         "categories": [{"id": k} for k in range(1, 7)],
-                         "annotations": [row | {"id": i} for i, row in enumerate(rows(targets), 1)]}
+        truth.dataset = {
+            "images": [{"id": i + 1} for i in range(len(targets))],
+            "categories": [{"id": k} for k in range(1, 7)],
+            "annotations": [row | {"id": i} for i, row in enumerate(rows(targets), 1)],
+        }
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes([*rows(predictions)]), "bbox")
         evaluation.evaluate()
@@ -330,8 +344,10 @@ def test_figures_name_their_numbers_and_draw_every_box(monkeypatch):
     images, targets = scenes(5)
     drawn = []
     monkeypatch.setattr(detection, "_rectangle", lambda axis, box, dashes, text: drawn.append((dashes, text)))
-    found = [target | {"scores": torch.full((len(target["labels"]),), score)}
-             for target, score in zip(targets, (0.9, 0.5, 0.4, 0.4, 0.4))]
+    found = [
+        target | {"scores": torch.full((len(target["labels"]),), score)}
+        for target, score in zip(targets, (0.9, 0.5, 0.4, 0.4, 0.4))
+    ]
     detection.scenes(images, targets, CLASSES, "Scenes.", found)
     assert len([dashes for dashes, _ in drawn if dashes == "-"]) == sum(len(target["labels"]) for target in targets)
     want = [f"{CLASSES[label]} {score}" for target, score in zip(targets, (90, 50)) for label in target["labels"]]

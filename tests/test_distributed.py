@@ -29,8 +29,14 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 def rank_variables(rank, port):
     """The variables that torchrun sets, for one of two processes."""
-    return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
 
 
 def free_port():
@@ -109,8 +115,9 @@ def two_halves(data):
         images, labels = stream.batch(iteration)
         gradients = []
         for half, x, y in zip(halves, images.chunk(2), labels.chunk(2)):
-            half.load_state_dict({key: value for key, value in model.state_dict().items() if "running" not in key},
-                                 strict=False)
+            half.load_state_dict(
+                {key: value for key, value in model.state_dict().items() if "running" not in key}, strict=False
+            )
             loss = F.cross_entropy(half.train()(x), y)
             losses.append(loss.item())
             gradients.append(torch.autograd.grad(loss, list(half.parameters())))
@@ -200,8 +207,13 @@ def children(process):
 
 def test_torchrun_trains_and_a_dead_rank_ends_the_job(tmp_path):
     command = ["-m", "resnet_nb", "train", "cifar-resnet8", "--data", "shapes10", "--recipe", "live", "--out", "run"]
-    job = subprocess.Popen([*TORCHRUN, *command, "--iterations", "100000"], cwd=tmp_path, text=True,
-                           stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    job = subprocess.Popen(
+        [*TORCHRUN, *command, "--iterations", "100000"],
+        cwd=tmp_path,
+        text=True,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     try:
         while not (tmp_path / "run" / "log.jsonl").exists():
             assert job.poll() is None, job.stderr.read()

@@ -394,14 +394,18 @@ def test_torch_can_read_a_checkpoint(data, tmp_path):
     assert state["trainer"]["iteration"] == 6 and state["settings"]["seed"] == 3
 
 
-@pytest.mark.parametrize("changes, shown", [
-    ({"name": "cifar-plain8"}, ["cifar-resnet8", "cifar-plain8"]),
-    ({"overrides": {"width": 4, "shortcut": "B"}}, ["'shortcut': 'B'"]),
-    ({"seed": 4}, ["3", "4"]),
-    ({"recipe": replace(RECIPE, iterations=13)}, ["12", "13"]),
-    ({"recipe": replace(RECIPE, batch_size=8)}, ["16", "8"]),
-    ({"data": shapes10(64, 20)}, ["30", "20"]),
-], ids=lambda value: next(iter(value)) if isinstance(value, dict) else "")  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, shown",
+    [
+        ({"name": "cifar-plain8"}, ["cifar-resnet8", "cifar-plain8"]),
+        ({"overrides": {"width": 4, "shortcut": "B"}}, ["'shortcut': 'B'"]),
+        ({"seed": 4}, ["3", "4"]),
+        ({"recipe": replace(RECIPE, iterations=13)}, ["12", "13"]),
+        ({"recipe": replace(RECIPE, batch_size=8)}, ["16", "8"]),
+        ({"data": shapes10(64, 20)}, ["30", "20"]),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
 def test_an_unfinished_run_of_other_settings_is_refused(data, tmp_path, changes, shown):
     ours, other = tmp_path / "ours", tmp_path / "other"
     stop_at(ours, data, 2)

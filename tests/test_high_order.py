@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sympy import Integer, Rational, sqrt
+from test_models import on_meta, random_images, refused, seeded
 from torch import nn
 
 from resnet_nb.anatomy import describe
@@ -15,7 +16,6 @@ from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.models.runge_kutta import Increment, RungeKuttaBlock, Tableau, order_conditions, rooted_trees, tableau
 from resnet_nb.paper import facts
-from test_models import on_meta, random_images, refused, seeded
 
 torch.set_num_threads(1)
 ORDERS = {"euler": 1, "midpoint": 2, "rk4": 4, "rk8": 8, "rk9": 9}
@@ -72,8 +72,24 @@ def test_the_quadrature_conditions_hold_in_fractions(name):
 
 def test_verners_nodes():
     r = sqrt(6)
-    want = (0, Rational(1, 12), Rational(1, 9), Rational(1, 6), (2 + 2 * r) / 15, (6 + r) / 15, (6 - r) / 15, Rational(2, 3),
-            Rational(1, 2), Rational(1, 3), Rational(1, 4), Rational(4, 3), Rational(5, 6), 1, Rational(1, 6), 1)
+    want = (
+        0,
+        Rational(1, 12),
+        Rational(1, 9),
+        Rational(1, 6),
+        (2 + 2 * r) / 15,
+        (6 + r) / 15,
+        (6 - r) / 15,
+        Rational(2, 3),
+        Rational(1, 2),
+        Rational(1, 3),
+        Rational(1, 4),
+        Rational(4, 3),
+        Rational(5, 6),
+        1,
+        Rational(1, 6),
+        1,
+    )
     assert [(c - w).expand() for c, w in zip(tableau("rk9").c, want, strict=True)] == [0] * 16
     assert tableau("rk8").c == tableau("rk9").c[:14]
 
@@ -160,11 +176,20 @@ def oscillator(name, steps):
     return (y - torch.tensor([-1.0, 0.0], dtype=torch.float64)).norm().item()
 
 
-@pytest.mark.parametrize("problem, name, steps, slope", [
-    (logistic, "euler", 32, 1.07), (logistic, "midpoint", 32, 1.98), (logistic, "rk4", 32, 3.99), (logistic, "rk8", 8, 7.94),
-    (oscillator, "euler", 16, 1.09), (oscillator, "midpoint", 16, 1.99), (oscillator, "rk4", 16, 3.99),
-    (oscillator, "rk8", 8, 8.02), (oscillator, "rk9", 6, 9.02),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "problem, name, steps, slope",
+    [
+        (logistic, "euler", 32, 1.07),
+        (logistic, "midpoint", 32, 1.98),
+        (logistic, "rk4", 32, 3.99),
+        (logistic, "rk8", 8, 7.94),
+        (oscillator, "euler", 16, 1.09),
+        (oscillator, "midpoint", 16, 1.99),
+        (oscillator, "rk4", 16, 3.99),
+        (oscillator, "rk8", 8, 8.02),
+        (oscillator, "rk9", 6, 9.02),
+    ],
+)
 def test_the_error_falls_with_the_order(problem, name, steps, slope):
     found = math.log2(problem(name, steps) / problem(name, 2 * steps))
     assert found == pytest.approx(slope, abs=0.15)
@@ -241,7 +266,12 @@ def test_a_nested_block_is_an_outer_step_over_the_increments_of_the_inner_one():
 # ---- the nets
 
 
-NETS = [("cifar-midpoint32", {}), ("cifar-rk432", {}), ("cifar-midpoint32", {"nested": "midpoint"}), ("cifar-euler32", {"nested": "rk4"})]
+NETS = [
+    ("cifar-midpoint32", {}),
+    ("cifar-rk432", {}),
+    ("cifar-midpoint32", {"nested": "midpoint"}),
+    ("cifar-euler32", {"nested": "rk4"}),
+]
 
 
 def test_the_euler_net_is_the_preactivation_net():
@@ -260,7 +290,11 @@ def test_every_scheme_has_the_weights_of_the_euler_net(name, overrides):
 def test_rk8_uses_every_layer_of_its_depth(depth, stages):
     model, euler = on_meta(f"cifar-rk8{depth}", stages=stages), on_meta(f"cifar-euler{depth}")
     assert [p.shape for p in model.parameters()] == [p.shape for p in euler.parameters()]
-    assert describe(model, 32).layers == depth and [len(stage) for stage in (model.layer1, model.layer2, model.layer3)] == [2, 2, 2]
+    assert describe(model, 32).layers == depth and [len(stage) for stage in (model.layer1, model.layer2, model.layer3)] == [
+        2,
+        2,
+        2,
+    ]
     assert model.layer1[1].rows[-1][-1][0] == {14: 13, 16: 15}[stages]  # the last stage enters the result
 
 
@@ -274,22 +308,34 @@ def by_hand(block_of, images):
     return model.fc(model.last(x).mean((2, 3)))
 
 
-@pytest.mark.parametrize("name, overrides, block_of", [
-    ("cifar-rk432", {}, lambda f, x: by_formula("rk4", f, x)),
-    ("cifar-midpoint32", {}, lambda f, x: by_formula("midpoint", f[2:], by_formula("midpoint", f[:2], x))),
-    ("cifar-euler32", {"nested": "rk4"}, lambda f, x: by_formula("rk4", f, x)),
-    ("cifar-midpoint32", {"nested": "euler"}, lambda f, x: by_formula("midpoint", f[2:], by_formula("midpoint", f[:2], x))),
-    ("cifar-midpoint32", {"nested": "midpoint"}, lambda f, x: by_formula(
-        "midpoint", [lambda z: by_formula("midpoint", f[:2], z) - z, lambda z: by_formula("midpoint", f[2:], z) - z], x)),
-])
+@pytest.mark.parametrize(
+    "name, overrides, block_of",
+    [
+        ("cifar-rk432", {}, lambda f, x: by_formula("rk4", f, x)),
+        ("cifar-midpoint32", {}, lambda f, x: by_formula("midpoint", f[2:], by_formula("midpoint", f[:2], x))),
+        ("cifar-euler32", {"nested": "rk4"}, lambda f, x: by_formula("rk4", f, x)),
+        ("cifar-midpoint32", {"nested": "euler"}, lambda f, x: by_formula("midpoint", f[2:], by_formula("midpoint", f[:2], x))),
+        (
+            "cifar-midpoint32",
+            {"nested": "midpoint"},
+            lambda f, x: by_formula(
+                "midpoint", [lambda z: by_formula("midpoint", f[:2], z) - z, lambda z: by_formula("midpoint", f[2:], z) - z], x
+            ),
+        ),
+    ],
+)
 def test_the_nets_compute_their_schemes(name, overrides, block_of):
     images = random_images(4, 32)
     torch.testing.assert_close(seeded(name, **overrides)(images), by_hand(block_of, images), rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("overrides, numbers", [({}, 3 * 2 * 2), ({"nested": "midpoint"}, 3 * (2 + 2 * 2)), ({"nested": "euler"}, 3 * 2 * (2 + 2))])
+@pytest.mark.parametrize(
+    "overrides, numbers", [({}, 3 * 2 * 2), ({"nested": "midpoint"}, 3 * (2 + 2 * 2)), ({"nested": "euler"}, 3 * 2 * (2 + 2))]
+)
 def test_learnable_nets_have_a_number_for_every_coefficient(overrides, numbers):
-    plain, learnable = (sum(p.numel() for p in on_meta("cifar-midpoint32", learnable=flag, **overrides).parameters()) for flag in (False, True))
+    plain, learnable = (
+        sum(p.numel() for p in on_meta("cifar-midpoint32", learnable=flag, **overrides).parameters()) for flag in (False, True)
+    )
     assert learnable - plain == numbers
 
 
@@ -318,12 +364,24 @@ def test_the_blocks_keep_the_sign_of_the_signal():
     torch.testing.assert_close(block(x), x, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name, overrides, words", [
-    ("cifar-rk420", {}, "32, 56, 80"), ("cifar-rk832", {}, "92, 176"), ("cifar-euler8", {}, "14, 20, 26"), ("cifar-midpoint26", {}, "20, 32"),
-    ("cifar-euler21", {}, "6n+2"), ("cifar-rk892", {"stages": 15}, "14 or 16"), ("cifar-rk892", {"stages": 14.0}, "14 or 16"), ("cifar-rk432", {"stages": 16}, "no option"),
-    ("cifar-rk892", {"stages": 16}, "104"), ("cifar-rk432", {"nested": "rk5"}, "euler, midpoint, rk4, rk8"), ("cifar-rk5", {}, "allowed"),
-    ("cifar-rk432", {"nested": "midpoint"}, "56"), ("cifar-rk432", {"learnable": 1}, "True or False"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, overrides, words",
+    [
+        ("cifar-rk420", {}, "32, 56, 80"),
+        ("cifar-rk832", {}, "92, 176"),
+        ("cifar-euler8", {}, "14, 20, 26"),
+        ("cifar-midpoint26", {}, "20, 32"),
+        ("cifar-euler21", {}, "6n+2"),
+        ("cifar-rk892", {"stages": 15}, "14 or 16"),
+        ("cifar-rk892", {"stages": 14.0}, "14 or 16"),
+        ("cifar-rk432", {"stages": 16}, "no option"),
+        ("cifar-rk892", {"stages": 16}, "104"),
+        ("cifar-rk432", {"nested": "rk5"}, "euler, midpoint, rk4, rk8"),
+        ("cifar-rk5", {}, "allowed"),
+        ("cifar-rk432", {"nested": "midpoint"}, "56"),
+        ("cifar-rk432", {"learnable": 1}, "True or False"),
+    ],
+)
 def test_bad_names_and_options_are_refused(name, overrides, words):
     assert words in refused(build, name, **overrides)
 
@@ -335,9 +393,15 @@ def test_a_block_wants_one_function_for_each_stage():
         tableau("rk5")
 
 
-@pytest.mark.parametrize("a, b, words", [
-    (((0, 0), (1, 0)), (1,), "1 rows of 1"), (((0, 1), (0, 0)), (1, 0), "not explicit"), (((0, 0), (0.5, 0)), (0, 1), "exact"), ((), (), "rows"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "a, b, words",
+    [
+        (((0, 0), (1, 0)), (1,), "1 rows of 1"),
+        (((0, 1), (0, 0)), (1, 0), "not explicit"),
+        (((0, 0), (0.5, 0)), (0, 1), "exact"),
+        ((), (), "rows"),
+    ],
+)
 def test_a_tableau_that_is_none_is_refused(a, b, words):
     with pytest.raises(InputError, match=words):
         Tableau("mine", 1, a, b)
@@ -354,4 +418,8 @@ def test_conditions_want_an_order_and_numbers_of_their_field():
 
 
 def test_numbers_are_exact():
-    assert tableau("rk8").a[7][5] == (16 - sqrt(6)) / 54 and tableau("rk4").b[0] == Rational(1, 6) and tableau("euler").b == (Integer(1),)
+    assert (
+        tableau("rk8").a[7][5] == (16 - sqrt(6)) / 54
+        and tableau("rk4").b[0] == Rational(1, 6)
+        and tableau("euler").b == (Integer(1),)
+    )

@@ -70,7 +70,8 @@ def test_the_recipe_is_the_printed_one():
     recipe, printed = RECIPES["imagenet"], paper.recipe("imagenet")
     assert (recipe.batch_size, recipe.momentum, recipe.weight_decay) == (256, 0.9, 1e-4)
     assert (recipe.batch_size, recipe.momentum, recipe.weight_decay) == tuple(
-        printed[key] for key in ("batch", "momentum", "weight_decay"))
+        printed[key] for key in ("batch", "momentum", "weight_decay")
+    )
     assert recipe.lr == printed["lr"]["start"] == 0.1
     assert recipe.iterations == printed["max_iterations"] == 600_000
     assert recipe.augmentation == Augmentation(shorter_side=(256, 480), crop=224, color=0.1, test_side=256)
@@ -540,8 +541,20 @@ def command(rank, port, args):
 def test_the_command_trains_with_two_processes(tmp_path):
     """The recipe as it is: 256 crops of 224x224 an iteration. Only the network is thin."""
     pictures = make_pictures(tmp_path / "tiny", 256, 6)
-    args = ["train", "resnet18", "--set", "width=1", "--recipe", "imagenet", "--iterations", "1",
-            "--data", str(pictures), "--out", str(tmp_path / "run")]
+    args = [
+        "train",
+        "resnet18",
+        "--set",
+        "width=1",
+        "--recipe",
+        "imagenet",
+        "--iterations",
+        "1",
+        "--data",
+        str(pictures),
+        "--out",
+        str(tmp_path / "run"),
+    ]
     port = free_port()
     assert finish([start_process(command, rank, port, args) for rank in range(2)]) == [0, 0]
     info = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -549,11 +562,14 @@ def test_the_command_trains_with_two_processes(tmp_path):
     assert train.augmentation_of(info["recipe"]) == RECIPES["imagenet"].augmentation
 
 
-@pytest.mark.parametrize("args, match", [
-    (["train", "resnet18", "--recipe", "imagenet", "--data", "nowhere"], "a folder is needed with train/<class>"),
-    (["train", "resnet18", "--recipe", "imagenet", "--data", "cifar10", "--download"], "not downloaded"),
-    (["train", "resnet18", "--recipe", "imagenet", "--data", "tiny", "--validation"], "is for data in memory"),
-])
+@pytest.mark.parametrize(
+    "args, match",
+    [
+        (["train", "resnet18", "--recipe", "imagenet", "--data", "nowhere"], "a folder is needed with train/<class>"),
+        (["train", "resnet18", "--recipe", "imagenet", "--data", "cifar10", "--download"], "not downloaded"),
+        (["train", "resnet18", "--recipe", "imagenet", "--data", "tiny", "--validation"], "is for data in memory"),
+    ],
+)
 def test_bad_sources_are_one_line(args, match, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([*args, "--out", "run"]) == 2

@@ -67,11 +67,24 @@ def build_counted(name):
 
 
 COUNTED = [
-    "plain18", "resnet18-A", "resnet18-B", "plain34", "resnet34-A", "resnet34-B", "resnet34-C",
-    "resnet50", "resnet101", "resnet152", "resnet50-v1.5", "resnet101-v1.5", "resnet152-v1.5", "vgg16", "vgg19",
+    "plain18",
+    "resnet18-A",
+    "resnet18-B",
+    "plain34",
+    "resnet34-A",
+    "resnet34-B",
+    "resnet34-C",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "resnet50-v1.5",
+    "resnet101-v1.5",
+    "resnet152-v1.5",
+    "vgg16",
+    "vgg19",
     *[f"cifar-resnet{depth}" for depth in (20, 32, 44, 56, 110, 1202)],
     *[f"cifar-resnet{depth}-B" for depth in (20, 32, 44, 56, 110)],
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", COUNTED)
@@ -364,7 +377,9 @@ def test_bad_networks_are_refused_with_what_is_allowed(make, what, overrides, al
 
 
 @pytest.mark.parametrize("name, smallest", [("cifar-resnet8", 8), ("resnet18", 32)])
-@pytest.mark.parametrize("shape", [(1, 1, 32, 32), (3, 32, 32), (2, 32, 32, 3), (1, 4, 32, 32), (1, 3, 32), (1, 3, 7, 32), (1, 3, 32, 7)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 32, 32), (3, 32, 32), (2, 32, 32, 3), (1, 4, 32, 32), (1, 3, 32), (1, 3, 7, 32), (1, 3, 32, 7)]
+)
 def test_images_of_another_shape_are_refused(name, smallest, shape):
     with pytest.raises(InputError) as caught:
         on_meta(name)(torch.zeros(shape, device="meta"))

@@ -30,11 +30,27 @@ UNSTABLE = {
     "a path of one machine": r"(?<![\w.])/(?:home|root|Users|tmp)/|\b[A-Z]:\\Users\\",
 }
 FILLER = (
-    "simply", "just note", "obviously", "trivially", "basically", "needless to say",
-    "of course", "as we all know", "it is important to note", "it is worth noting",
-    "very powerful", "extremely", "seamless", "seamlessly", "game-changer",
-    "delve", "delves", "delving", "dive into", "deep dive",
-)  # fmt: skip
+    "simply",
+    "just note",
+    "obviously",
+    "trivially",
+    "basically",
+    "needless to say",
+    "of course",
+    "as we all know",
+    "it is important to note",
+    "it is worth noting",
+    "very powerful",
+    "extremely",
+    "seamless",
+    "seamlessly",
+    "game-changer",
+    "delve",
+    "delves",
+    "delving",
+    "dive into",
+    "deep dive",
+)
 
 
 @functools.cache
@@ -101,8 +117,7 @@ def test_readme_lists_the_notebooks():
     readme = ROOT / "README.md"
     assert readme.exists()
     assert tool.readme_badges() in readme.read_text(), (
-        "the README's table of notebooks is not the present one: "
-        "run python tests/notebook_tool.py address"
+        "the README's table of notebooks is not the present one: run python tests/notebook_tool.py address"
     )
 
 
@@ -419,13 +434,15 @@ def tried(path, found, file):
     for e in found:
         answer, feedback = e.answers[0].source, e.feedback[0].source
         places = re.search(r"\b(one|two|three|four) decimals?\b", e.question, re.IGNORECASE)
-        job["exercises"].append({
-            "name": f"answer_{e.number}",
-            "feedback": feedback,
-            "untouched": f"{answer}\n{feedback}",
-            "solved": f"{e.solutions[0]}\n{feedback}",
-            "decimals": places and "zero one two three four".split().index(places[1].lower()),
-        })  # fmt: skip
+        job["exercises"].append(
+            {
+                "name": f"answer_{e.number}",
+                "feedback": feedback,
+                "untouched": f"{answer}\n{feedback}",
+                "solved": f"{e.solutions[0]}\n{feedback}",
+                "decimals": places and "zero one two three four".split().index(places[1].lower()),
+            }
+        )
     file.write_text(json.dumps(job), encoding="utf-8")
     search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     env = os.environ | {"PYTHONPATH": search, "MPLBACKEND": "Agg"}

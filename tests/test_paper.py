@@ -211,12 +211,21 @@ def test_released_models_have_four_projections_each():
 
 
 IMAGENET_COUNTS = {
-    "plain18": imagenet(18, "A"), "resnet18-A": imagenet(18, "A"), "resnet18-B": imagenet(18, "B"),
-    "plain34": imagenet(34, "A"), "resnet34-A": imagenet(34, "A"), "resnet34-B": imagenet(34, "B"), "resnet34-C": imagenet(34, "C"),
-    "resnet50": imagenet(50), "resnet101": imagenet(101), "resnet152": imagenet(152),
-    "resnet50-v1.5": imagenet(50, stride_on="3x3"), "resnet101-v1.5": imagenet(101, stride_on="3x3"),
-    "resnet152-v1.5": imagenet(152, stride_on="3x3"), "resnet200": imagenet(152, blocks=[3, 24, 36, 3]),
-}  # fmt: skip
+    "plain18": imagenet(18, "A"),
+    "resnet18-A": imagenet(18, "A"),
+    "resnet18-B": imagenet(18, "B"),
+    "plain34": imagenet(34, "A"),
+    "resnet34-A": imagenet(34, "A"),
+    "resnet34-B": imagenet(34, "B"),
+    "resnet34-C": imagenet(34, "C"),
+    "resnet50": imagenet(50),
+    "resnet101": imagenet(101),
+    "resnet152": imagenet(152),
+    "resnet50-v1.5": imagenet(50, stride_on="3x3"),
+    "resnet101-v1.5": imagenet(101, stride_on="3x3"),
+    "resnet152-v1.5": imagenet(152, stride_on="3x3"),
+    "resnet200": imagenet(152, blocks=[3, 24, 36, 3]),
+}
 CIFAR_COUNTS = {
     **{f"cifar-resnet{6 * n + 2}": cifar(n) for n in (3, 5, 7, 9, 18, 200)},
     **{f"cifar-resnet{6 * n + 2}-B": cifar(n, option="B") for n in (3, 5, 7, 9, 18, 200)},
@@ -313,7 +322,13 @@ def test_high_order_blocks_cost_their_layers():
         assert ho["layers_per_block"][block] == euler_blocks * ho["layers_per_block"]["Euler"]
     per_layer = 3 * 3 * 16 * 16 + 2 * 16  # one convolution at width 16 and its BN
     params = ho["params_per_block_width16"]
-    for block, key in (("Euler", "Euler"), ("Midpoint", "Midpoint"), ("RK4", "RK4"), ("RK8 fixed", "RK8_used"), ("RK8 full", "RK8_in_code")):
+    for block, key in (
+        ("Euler", "Euler"),
+        ("Midpoint", "Midpoint"),
+        ("RK4", "RK4"),
+        ("RK8 fixed", "RK8_used"),
+        ("RK8 full", "RK8_in_code"),
+    ):
         assert params[key] == ho["layers_per_block"][block] * per_layer
     assert params["RK8_unused"] == params["RK8_in_code"] - params["RK8_used"]
 
@@ -328,7 +343,10 @@ def test_every_table_is_there_once():
 def test_cite():
     assert table(6).cite() == "Table 6, arXiv 1512.03385, §4.2"
     assert table(9).cite() == "Table 9, arXiv 1512.03385, Appendix B"
-    sections = {V1: ["4.1"] * 5 + ["4.2"] + ["4.3"] * 2 + ["Appendix B"] * 4 + ["Appendix C"] * 2, V2: ["3", "4", "4", "5", "5"]}
+    sections = {
+        V1: ["4.1"] * 5 + ["4.2"] + ["4.3"] * 2 + ["Appendix B"] * 4 + ["Appendix C"] * 2,
+        V2: ["3", "4", "4", "5", "5"],
+    }
     assert [t.section for t in paper.tables()] == sections[V1] + sections[V2]
 
 
@@ -477,7 +495,9 @@ def test_works_from_an_archive_and_without_torch_or_pandas(tmp_path):
         "import sys, resnet_nb.paper as p; "
         "print(p.__file__, p.table(6).row('ResNet-110')['error'], len(p.ledger()), 'torch' in sys.modules, 'pandas' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(archive)}, cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(archive)}, cwd=tmp_path, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(archive / "resnet_nb/paper/__init__.py"), "6.43", str(len(ledger())), "False", "False"]
 

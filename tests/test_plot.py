@@ -33,9 +33,16 @@ def drawn(block):
     return axis
 
 
-@pytest.mark.parametrize("option, inputs, stride, label", [
-    ("A", 8, 1, "identity"), ("B", 8, 1, "identity"), ("A", 4, 2, "zeros"), ("B", 4, 2, "projection"),
-    ("C", 8, 1, "projection")])
+@pytest.mark.parametrize(
+    "option, inputs, stride, label",
+    [
+        ("A", 8, 1, "identity"),
+        ("B", 8, 1, "identity"),
+        ("A", 4, 2, "zeros"),
+        ("B", 4, 2, "projection"),
+        ("C", 8, 1, "projection"),
+    ],
+)
 def test_a_block_names_its_shortcut(option, inputs, stride, label):
     text = words(drawn(BasicBlock(inputs, 8, stride, option, "3x3")))
     assert label in text and "F(x)" in text and "+" in text
@@ -67,9 +74,16 @@ def test_a_unit_is_drawn_layer_by_layer(placement):
     assert bold == (placement in "cde")  # nothing stands on the path from unit to unit
 
 
-@pytest.mark.parametrize("shortcut, constants, words", [
-    ("scaling", {"on_shortcut": 0.5, "on_residual": 0.25}, ["× 0.5", "× 0.25"]), ("gating", {"gate_bias": 0}, ["1 − g(x)"]),
-    ("exclusive-gating", {"gate_bias": 0}, ["1 − g(x)", "× g(x)"]), ("dropout", {}, ["dropout"]), ("C", {}, ["1×1 conv"])])
+@pytest.mark.parametrize(
+    "shortcut, constants, words",
+    [
+        ("scaling", {"on_shortcut": 0.5, "on_residual": 0.25}, ["× 0.5", "× 0.25"]),
+        ("gating", {"gate_bias": 0}, ["1 − g(x)"]),
+        ("exclusive-gating", {"gate_bias": 0}, ["1 − g(x)", "× g(x)"]),
+        ("dropout", {}, ["dropout"]),
+        ("C", {}, ["1×1 conv"]),
+    ],
+)
 def test_what_stands_on_the_shortcut_is_written_there(shortcut, constants, words):
     axis = drawn_unit("c", shortcut, **constants)
     shown = [text.get_text() for text in axis.texts]
@@ -126,12 +140,16 @@ def test_training_is_dashed_and_test_is_bold(shown):
 FOUR = ["one", "two", "three", "four"]
 
 
-@pytest.mark.parametrize("draw", [
-    lambda: plot.curves({name: LOG for name in FOUR}, {"train_error": "training"}, "Words."),
-    lambda: plot.train_test({"panel": {name: LOG for name in FOUR}}, "Words."),
-    lambda: plot.lines({name: [1, 2] for name in FOUR}, "x", "y", "Words."),
-    lambda: detection.precision_recall({name: (np.array([1, 0.5]), np.array([0.5, 1])) for name in FOUR}, "Words.")],
-    ids=["curves", "train_test", "lines", "precision_recall"])
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot.curves(dict.fromkeys(FOUR, LOG), {"train_error": "training"}, "Words."),
+        lambda: plot.train_test({"panel": dict.fromkeys(FOUR, LOG)}, "Words."),
+        lambda: plot.lines({name: [1, 2] for name in FOUR}, "x", "y", "Words."),
+        lambda: detection.precision_recall({name: (np.array([1, 0.5]), np.array([0.5, 1])) for name in FOUR}, "Words."),
+    ],
+    ids=["curves", "train_test", "lines", "precision_recall"],
+)
 def test_lines_differ_by_more_than_color(shown, draw):
     draw()
     looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in shown[0].axes[0].lines]
@@ -140,7 +158,7 @@ def test_lines_differ_by_more_than_color(shown, draw):
 
 @pytest.mark.parametrize("draw", [plot.bars, detection.gains])
 def test_bars_differ_by_more_than_color(shown, draw):
-    draw({"label": {name: 1.0 for name in FOUR}}, "unit", "Words.")
+    draw({"label": dict.fromkeys(FOUR, 1.0)}, "unit", "Words.")
     hatches = [bar.get_hatch() for bars in shown[0].axes[0].containers for bar in bars]
     assert len(set(hatches)) == len(hatches) == len(FOUR)
 
@@ -189,4 +207,7 @@ def test_a_logarithmic_x_axis_has_a_tick_at_every_value(shown):
 def test_units_and_wirings_have_a_panel_each(shown):
     plot.units({"one": Unit(unit_convs(4, 4, 1, False), "e", "A"), "two": Unit(unit_convs(4, 4, 1, True), "a", "B")}, "Units.")
     plot.wirings({"RK4": tableau("rk4"), "RK8": tableau("rk8")}, "Wirings.")
-    assert [[axis.get_title() or axis.get_title("left") for axis in figure.axes] for figure in shown] == [["one", "two"], ["RK4", "RK8"]]
+    assert [[axis.get_title() or axis.get_title("left") for axis in figure.axes] for figure in shown] == [
+        ["one", "two"],
+        ["RK4", "RK8"],
+    ]

@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from test_models import on_meta, perturb, random_images, refused, seeded
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -14,7 +15,6 @@ from resnet_nb.models import build
 from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
 from resnet_nb.paper import counts, facts, table
 from resnet_nb.train.sweep import TABLE_1
-from test_models import on_meta, perturb, random_images, refused, seeded
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 V2 = "1603.05027"
@@ -80,7 +80,10 @@ def test_the_placement_does_not_change_the_convolutions(placement, bottleneck):
 def test_imagenet_nets_have_the_layers_of_table_5(depth):
     preact, original = on_meta(f"preact{depth}"), on_meta(f"resnet{depth}")
     new, old = describe(preact, 224), describe(original, 224)
-    assert new.layers == old.layers == depth and new.multiply_adds == old.multiply_adds == counts(f"resnet{depth}")["multiply_adds"]
+    assert (
+        new.layers == old.layers == depth
+        and new.multiply_adds == old.multiply_adds == counts(f"resnet{depth}")["multiply_adds"]
+    )
     assert old.params == counts(f"resnet{depth}")["params"] and new.stage_sizes == (56, 28, 14, 7)
     # every BN has moved from behind one convolution to before the next; only those of the four projections are gone
     assert new.params == old.params - 2 * (256 + 512 + 1024 + 2048)
@@ -173,7 +176,9 @@ def test_a_projection_reads_the_activated_signal_and_has_no_second_bn(placement)
     torch.testing.assert_close(block(x), block.after(h + block.residual(activated)))
 
 
-@pytest.mark.parametrize("placement, kinds", [("a", []), ("b", []), ("c", []), ("d", [nn.ReLU]), ("e", [nn.BatchNorm2d, nn.ReLU])])
+@pytest.mark.parametrize(
+    "placement, kinds", [("a", []), ("b", []), ("c", []), ("d", [nn.ReLU]), ("e", [nn.BatchNorm2d, nn.ReLU])]
+)
 def test_what_follows_the_last_unit_is_what_its_successor_would_begin_with(placement, kinds):
     model = on_meta("cifar-preact20", placement=placement)
     assert [type(layer) for layer in model.last] == kinds == [type(layer) for layer in model.layer3[-1].before]
@@ -214,9 +219,14 @@ class LuaUnit(nn.Module):
         self.same = inputs == outputs
         self.head = nn.Sequential(nn.BatchNorm2d(inputs), nn.ReLU())
         self.body = nn.Sequential(
-            nn.Conv2d(inputs, width, 1, stride, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-            nn.Conv2d(width, outputs, 1, bias=False))  # fmt: skip
+            nn.Conv2d(inputs, width, 1, stride, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, outputs, 1, bias=False),
+        )
         self.side = nn.Identity() if self.same else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x):
@@ -226,11 +236,23 @@ class LuaUnit(nn.Module):
 
 def test_the_bottleneck_net_is_the_authors():
     n, channels = 2, (16, 64, 128, 256)
-    units = [LuaUnit(channels[s] if i == 0 else channels[s + 1], channels[s + 1], 2 if s and i == 0 else 1)
-             for s in range(3) for i in range(n)]
+    units = [
+        LuaUnit(channels[s] if i == 0 else channels[s + 1], channels[s + 1], 2 if s and i == 0 else 1)
+        for s in range(3)
+        for i in range(n)
+    ]
     torch.manual_seed(5)
-    theirs = perturb(nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), *units, nn.BatchNorm2d(256), nn.ReLU(),
-                                   nn.AvgPool2d(8), nn.Flatten(), nn.Linear(256, 10))).eval()
+    theirs = perturb(
+        nn.Sequential(
+            nn.Conv2d(3, 16, 3, 1, 1, bias=False),
+            *units,
+            nn.BatchNorm2d(256),
+            nn.ReLU(),
+            nn.AvgPool2d(8),
+            nn.Flatten(),
+            nn.Linear(256, 10),
+        )
+    ).eval()
     ours = copy_in_order(build("cifar-preact20", bottleneck=True), theirs).eval()
     images = random_images(3, 32)
     torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=1e-4)
@@ -336,29 +358,51 @@ def test_dropout_stands_on_the_shortcut_in_training_only():
 # ---- bad input
 
 
-@pytest.mark.parametrize("name, overrides, words", [
-    ("cifar-preact21", {}, "6n+2"), ("cifar-preact1001", {}, "bottleneck=True"), ("cifar-preact110", {"placement": "f"}, "a, b, c, d, e"),
-    ("cifar-preact110", {"placement": None}, "a, b, c, d, e"), ("cifar-preact30", {"bottleneck": True}, "9n+2"),
-    ("cifar-preact20", {"bottleneck": "yes"}, "True or False"), ("cifar-preact20", {"shortcut": "highway"}, "gating"),
-    ("cifar-preact20", {"shortcut": "gating"}, "gate_bias is missing"),
-    ("cifar-preact20", {"gate_bias": -6}, "no constants"), ("cifar-preact20", {"shortcut": "scaling", "on_shortcut": 1}, "on_residual is missing"),
-    ("cifar-preact20", {"shortcut": "gating", "gate_bias": "-6"}, "from -1e6"),
-    ("cifar-preact20", {"shortcut": "gating", "gate_bias": float("nan")}, "from -1e6"),
-    ("cifar-preact20", {"shortcut": "gating", "gate_bias": 10**400}, "from -1e6"), ("cifar-preact20", {"shortcut": None}, "gating"),
-    ("cifar-preact20", {"shortcut": []}, "gating"), ("cifar-preact20", {"shortcut": False}, "gating"), ("cifar-preact20", {"width": 2**63}, "width"),
-    ("cifar-preact20", {"name": "x"}, "no option"), ("cifar-preact" + "1" * 5000, {}, "allowed"),
-    ("tiny-preact", {"stages": 3}, "one positive integer more"), ("tiny-preact", {"filters": None}, "one positive integer more"),
-    ("tiny-preact", {"stages": (3, 4, 6.0)}, "positive integer"), ("tiny-preact", {"filters": (8, 4 * 10**18), "stages": (1,)}, "positive integer"),
-    ("cifar-preact20", {"depth": 20}, "no option"), ("preact34", {}, "50, 101, 152, 200"),
-    ("preact50", {"stride_on": "5x5"}, "1x1, 3x3"), ("tiny-preact", {"stages": (3, 4)}, "one positive integer more"),
-    ("tiny-preact", {"filters": (64, 128, 256, 510)}, "multiples of 4"), ("tiny-preact41", {}, "tiny-preact"), ("cifar-preact", {}, "allowed"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, overrides, words",
+    [
+        ("cifar-preact21", {}, "6n+2"),
+        ("cifar-preact1001", {}, "bottleneck=True"),
+        ("cifar-preact110", {"placement": "f"}, "a, b, c, d, e"),
+        ("cifar-preact110", {"placement": None}, "a, b, c, d, e"),
+        ("cifar-preact30", {"bottleneck": True}, "9n+2"),
+        ("cifar-preact20", {"bottleneck": "yes"}, "True or False"),
+        ("cifar-preact20", {"shortcut": "highway"}, "gating"),
+        ("cifar-preact20", {"shortcut": "gating"}, "gate_bias is missing"),
+        ("cifar-preact20", {"gate_bias": -6}, "no constants"),
+        ("cifar-preact20", {"shortcut": "scaling", "on_shortcut": 1}, "on_residual is missing"),
+        ("cifar-preact20", {"shortcut": "gating", "gate_bias": "-6"}, "from -1e6"),
+        ("cifar-preact20", {"shortcut": "gating", "gate_bias": float("nan")}, "from -1e6"),
+        ("cifar-preact20", {"shortcut": "gating", "gate_bias": 10**400}, "from -1e6"),
+        ("cifar-preact20", {"shortcut": None}, "gating"),
+        ("cifar-preact20", {"shortcut": []}, "gating"),
+        ("cifar-preact20", {"shortcut": False}, "gating"),
+        ("cifar-preact20", {"width": 2**63}, "width"),
+        ("cifar-preact20", {"name": "x"}, "no option"),
+        ("cifar-preact" + "1" * 5000, {}, "allowed"),
+        ("tiny-preact", {"stages": 3}, "one positive integer more"),
+        ("tiny-preact", {"filters": None}, "one positive integer more"),
+        ("tiny-preact", {"stages": (3, 4, 6.0)}, "positive integer"),
+        ("tiny-preact", {"filters": (8, 4 * 10**18), "stages": (1,)}, "positive integer"),
+        ("cifar-preact20", {"depth": 20}, "no option"),
+        ("preact34", {}, "50, 101, 152, 200"),
+        ("preact50", {"stride_on": "5x5"}, "1x1, 3x3"),
+        ("tiny-preact", {"stages": (3, 4)}, "one positive integer more"),
+        ("tiny-preact", {"filters": (64, 128, 256, 510)}, "multiples of 4"),
+        ("tiny-preact41", {}, "tiny-preact"),
+        ("cifar-preact", {}, "allowed"),
+    ],
+)
 def test_bad_names_and_options_are_refused(name, overrides, words):
     assert words in refused(build, name, **overrides)
 
 
 def test_a_unit_refuses_what_a_net_refuses():
-    for placement, shortcut, constants, word in (("f", "A", {}, "a, b, c, d, e"), ("a", "gating", {}, "gate_bias"), ("a", "A", {"gate_bias": 1}, "no constants")):
+    for placement, shortcut, constants, word in (
+        ("f", "A", {}, "a, b, c, d, e"),
+        ("a", "gating", {}, "gate_bias"),
+        ("a", "A", {"gate_bias": 1}, "no constants"),
+    ):
         with pytest.raises(InputError, match=word):
             Unit(unit_convs(4, 4, 1, False), placement, shortcut, **constants)
 

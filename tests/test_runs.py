@@ -75,7 +75,10 @@ def test_a_loaded_network_classifies_as_the_trained_one(data, finished, recorded
 def test_frames(finished, recorded):
     index = runs.index()
     assert index[["model", "variant", "seed", "weights"]].values.tolist() == [
-        ["cifar-resnet8", "", 0, True], ["cifar-resnet8", "", 1, False], ["cifar-resnet8", "shortcut B", 0, False]]  # fmt: skip
+        ["cifar-resnet8", "", 0, True],
+        ["cifar-resnet8", "", 1, False],
+        ["cifar-resnet8", "shortcut B", 0, False],
+    ]
     assert set(index["data"]) == {"shapes10"} and set(index["iterations"]) == {6} and set(index["batch_size"]) == {16}
     logs = runs.logs("shapes10-6x16")
     for name, variant, seed in (("s0", "", 0), ("s1", "", 1), ("B", "shortcut B", 0)):
@@ -123,7 +126,11 @@ def test_an_unfinished_run_is_not_recorded(data, tmp_path, monkeypatch, capsys):
 
 
 def test_damaged_or_missing_weights_are_reported(recorded):
-    for request in ({"name": "cifar-resnet20"}, {"name": "cifar-resnet8", "seed": 1}, {"name": "cifar-resnet8", "schedule": "x"}):
+    for request in (
+        {"name": "cifar-resnet20"},
+        {"name": "cifar-resnet8", "seed": 1},
+        {"name": "cifar-resnet8", "schedule": "x"},
+    ):
         with pytest.raises(InputError, match=r"cifar-resnet8 \(seed 0, shapes10-6x16\)"):
             runs.load(**request)
     path = recorded[0] / "weights.safetensors"
@@ -170,18 +177,25 @@ def test_a_shipped_run_is_whole(folder):
     assert log[-1]["iteration"] == recipe.iterations and info["wall_seconds"] > 0
     assert [line["iteration"] for line in log] == sorted({line["iteration"] for line in log})
     assert [line["lr"] for line in log] == pytest.approx(
-        [recipe.learning_rate(line["iteration"] - 1, line.get("warmup", 0)) for line in log])
+        [recipe.learning_rate(line["iteration"] - 1, line.get("warmup", 0)) for line in log]
+    )
     for line in log:
         assert 0 <= line["test_error"] <= 100 and 0 <= line["train_error"] <= 100
         # a share of 10,000 test images
-        assert line["test_error"] * info["data"]["test"] / 100 == pytest.approx(round(line["test_error"] * info["data"]["test"] / 100))
+        assert line["test_error"] * info["data"]["test"] / 100 == pytest.approx(
+            round(line["test_error"] * info["data"]["test"] / 100)
+        )
     assert info["data"]["name"] != "cifar10" or info["data"]["train"] == 50_000
 
 
-@pytest.mark.parametrize("row", SHIPPED[SHIPPED["weights"]].to_dict("records"), ids=lambda row: f"{row['schedule']}/{row['model']}")
+@pytest.mark.parametrize(
+    "row", SHIPPED[SHIPPED["weights"]].to_dict("records"), ids=lambda row: f"{row['schedule']}/{row['model']}"
+)
 def test_a_shipped_network_loads(row):
     model = runs.load(row["model"], row["seed"], row["schedule"])
-    assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in build(row["model"]).state_dict().items()}
+    assert {k: v.shape for k, v in model.state_dict().items()} == {
+        k: v.shape for k, v in build(row["model"]).state_dict().items()
+    }
     with torch.no_grad():
         logits = model(torch.zeros(2, 3, 32, 32))
     assert torch.isfinite(logits).all() and torch.equal(logits[0], logits[1])

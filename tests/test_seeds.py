@@ -49,10 +49,15 @@ def test_the_seeds_were_run_with_the_live_recipe():
 
 # --- the other notebooks: tests/seeds.py runs their own cells
 
-LIVE = sorted({(path.stem[:2], tag.removeprefix("live-"))
-               for path in (tool.ROOT / "notebooks").glob("*.ipynb")
-               for cell in tool.code_cells(nbformat.read(path, as_version=4))
-               for tag in tool.tags(cell) if tag.startswith("live-")})
+LIVE = sorted(
+    {
+        (path.stem[:2], tag.removeprefix("live-"))
+        for path in (tool.ROOT / "notebooks").glob("*.ipynb")
+        for cell in tool.code_cells(nbformat.read(path, as_version=4))
+        for tag in tool.tags(cell)
+        if tag.startswith("live-")
+    }
+)
 # the sentence that quotes the seeds, with the command that made them
 QUOTE = r"held for (\d+) of (\d+) seeds; the smallest [^.;]*? was ([\d.e+]+) \(`python tests/seeds.py {} {}`\)"
 

@@ -172,17 +172,26 @@ def make(*arguments, cwd=ROOT, **env):
     if not shutil.which("make"):
         pytest.skip("make is not installed")
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}
-    return subprocess.run(
-        ["make", *arguments], cwd=cwd, env=inherited | env, capture_output=True, text=True
-    )
+    return subprocess.run(["make", *arguments], cwd=cwd, env=inherited | env, capture_output=True, text=True)
 
 
 def test_make_help_lists_the_targets():
     listed = re.findall(r"^  make ([a-z-]+)", make().stdout, re.MULTILINE)
     assert listed == [
-        "help", "setup", "lab", "test", "chromium", "browser", "slides", "site",
-        "notebooks", "check-notebooks", "colab", "address", "clean",
-    ]  # fmt: skip
+        "help",
+        "setup",
+        "lab",
+        "test",
+        "chromium",
+        "browser",
+        "slides",
+        "site",
+        "notebooks",
+        "check-notebooks",
+        "colab",
+        "address",
+        "clean",
+    ]
 
 
 def test_make_runs_what_it_says(tmp_path):
@@ -193,8 +202,7 @@ def test_make_runs_what_it_says(tmp_path):
     (venv / ".resnet-nb-ready").touch()
     commands = make("-n", "test", f"VENV={venv}").stdout.splitlines()
     python = f"{venv}/bin/python"
-    assert commands == [
-        f"{python} -m pytest -n auto --maxprocesses 4 {what}" for what in ("tests", "--nbval notebooks/")]
+    assert commands == [f"{python} -m pytest -n auto --maxprocesses 4 {what}" for what in ("tests", "--nbval notebooks/")]
     lab = make("-n", "lab", f"VENV={venv}", "LAB_ARGS=--no-browser").stdout
     assert "jupyterlab" in lab and "root_dir=notebooks" in lab and "--no-browser" in lab
     assert ("--allow-root" in lab) == (os.getuid() == 0)
@@ -286,7 +294,8 @@ def ci(tmp_path):
     """A caller of a script in .ci: its result, and what it called of these commands, which only pretend."""
     log, installed = tmp_path / "log", tmp_path / "installed"
     for name in ("make", "python", "apt-get", "sudo"):
-        (tmp_path / name).write_text(textwrap.dedent(f"""\
+        (tmp_path / name).write_text(
+            textwrap.dedent(f"""\
             #!/bin/sh
             [ {name} != sudo ] || exec "$@"
             echo {name} "$@" >> {log}
@@ -294,7 +303,8 @@ def ci(tmp_path):
               *tests/browser.py) test -e {installed};;
               *install*) [ -z "$FAILS" ] && touch {installed};;
             esac
-            """))
+            """)
+        )
         (tmp_path / name).chmod(0o755)
 
     def call(*command, **env):

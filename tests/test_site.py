@@ -51,8 +51,11 @@ page_at = functools.cache(Page)
 def pictures(path):
     """(alternative text, PNG) of every picture in the outputs of a notebook."""
     outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
-    return [(o.metadata["image/png"]["alt"], base64.b64decode(o.data["image/png"])) for o in outputs
-            if "image/png" in o.get("data", {})]
+    return [
+        (o.metadata["image/png"]["alt"], base64.b64decode(o.data["image/png"]))
+        for o in outputs
+        if "image/png" in o.get("data", {})
+    ]
 
 
 def shown(page):
@@ -120,23 +123,27 @@ def project(root, *cells, readme=LISTED):
 
 
 def drawn(*sentences, **cell):
-    outputs = [new_output("display_data", {"image/png": DOT, "text/plain": words},
-                          metadata={"image/png": {"alt": words}}) for words in sentences]
+    outputs = [
+        new_output("display_data", {"image/png": DOT, "text/plain": words}, metadata={"image/png": {"alt": words}})
+        for words in sentences
+    ]
     return new_code_cell("draw()", outputs=outputs, **{"execution_count": 1} | cell)
 
 
 @pytest.fixture
 def make_site(monkeypatch, tmp_path):
     """`make site` in a project whose first notebook has these cells; returns the folder of the site."""
+
     def make(*cells, **contents):
         monkeypatch.setattr(build_site, "ROOT", project(tmp_path, *cells, **contents))
         build_site.main()
         return tmp_path / "build" / "site"
+
     return make
 
 
 def test_two_pictures_of_one_cell_keep_their_own_words(make_site, capsys):
-    sentences = ["One <dot> & \"words\".", "Another."]
+    sentences = ['One <dot> & "words".', "Another."]
     site = make_site(drawn(*sentences), drawn("Last."))
     page = site / "notebooks" / "04-tiny.html"
     assert page_at(page).all("img", "alt") == [*sentences, "Last."]
@@ -144,19 +151,25 @@ def test_two_pictures_of_one_cell_keep_their_own_words(make_site, capsys):
 
 
 def test_links_lead_to_pages_of_the_site_or_to_the_repository(make_site):
-    leads = {"05-next.ipynb#a-part": "05-next.html#a-part",
-             "../README.md#train-a-network": f"{REPOSITORY}/blob/main/README.md#train-a-network",
-             "../tests": f"{REPOSITORY}/tree/main/tests"}
+    leads = {
+        "05-next.ipynb#a-part": "05-next.html#a-part",
+        "../README.md#train-a-network": f"{REPOSITORY}/blob/main/README.md#train-a-network",
+        "../tests": f"{REPOSITORY}/tree/main/tests",
+    }
     site = make_site(new_markdown_cell(" ".join(f"[words]({link})" for link in leads)))
     links = page_at(site / "notebooks" / "04-tiny.html").all("a", "href")
     assert [link for link in links if link in leads.values()] == list(leads.values())
 
 
-@pytest.mark.parametrize("cell, contents, message", [
-    (new_markdown_cell("[x](06-gone.ipynb)"), {}, "notebooks/04-tiny.ipynb:.*WARNING.*06-gone.ipynb"),
-    (new_code_cell("1", id="late"), {}, "04-tiny.ipynb: cell late is not executed: run make notebooks"),
-    (drawn("", id="dumb"), {}, "04-tiny.ipynb: a picture of cell dumb has no alternative text: draw it with"),
-    (new_markdown_cell(""), {"readme": "\n"}, 'README.md: "## The notebooks" has no line .* for 04-tiny.ipynb, 05-')])
+@pytest.mark.parametrize(
+    "cell, contents, message",
+    [
+        (new_markdown_cell("[x](06-gone.ipynb)"), {}, "notebooks/04-tiny.ipynb:.*WARNING.*06-gone.ipynb"),
+        (new_code_cell("1", id="late"), {}, "04-tiny.ipynb: cell late is not executed: run make notebooks"),
+        (drawn("", id="dumb"), {}, "04-tiny.ipynb: a picture of cell dumb has no alternative text: draw it with"),
+        (new_markdown_cell(""), {"readme": "\n"}, 'README.md: "## The notebooks" has no line .* for 04-tiny.ipynb, 05-'),
+    ],
+)
 def test_what_is_wrong_is_said_in_a_line_and_the_old_site_stays(make_site, tmp_path, cell, contents, message):
     old = tmp_path / "build" / "site" / "index.html"
     old.parent.mkdir(parents=True)

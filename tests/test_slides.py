@@ -87,8 +87,9 @@ def test_a_heading_inside_a_cell_begins_a_slide():
 
 def test_code_can_be_hidden():
     nb, (notes, _) = read(SHORT), build_slides.read_notes(SHORT.stem)
-    shown, hidden = (build_slides.page(build_slides.deck(nb, notes, hide_code=names), "deck", "")
-                     for names in ([], ["weights"]))
+    shown, hidden = (
+        build_slides.page(build_slides.deck(nb, notes, hide_code=names), "deck", "") for names in ([], ["weights"])
+    )
     assert "conv_weights" in shown.partition("def block_cost")[0]
     assert "conv_weights" not in hidden.partition("block_cost")[0]
     assert "[36864, 36864]" in hidden
@@ -117,8 +118,9 @@ def test_nothing_is_loaded_from_outside_and_every_file_is_there(built, name):
 
 def test_pictures_keep_their_alternative_text(built):
     nb = read(SHORT)
-    wanted = [o.metadata["image/png"]["alt"] for cell in nb.cells for o in cell.get("outputs", ())
-              if "image/png" in o.get("data", {})]
+    wanted = [
+        o.metadata["image/png"]["alt"] for cell in nb.cells for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})
+    ]
     handout = [a["alt"] for a in Elements(built / "04-bottleneck-handout.html").attributes("img")]
     deck = [a["alt"] for a in Elements(built / "04-bottleneck.html").attributes("img")]
     assert wanted and handout == wanted

@@ -54,12 +54,19 @@ def test_shortcuts_has_the_three_options_at_20_and_56():
 def test_preact_has_five_runs_of_every_row_of_tables_1_and_2():
     jobs = [job for job in SWEEPS["preact"] if job.model != "cifar-preact1001"]
     assert {job.recipe for job in SWEEPS["preact"]} == {"preact"}
-    placements = {(job.model, job.overrides["placement"], job.seed) for job in jobs
-                  if job.overrides.get("bottleneck") or "shortcut" not in job.overrides and "placement" in job.overrides}
+    placements = {
+        (job.model, job.overrides["placement"], job.seed)
+        for job in jobs
+        if job.overrides.get("bottleneck") or "shortcut" not in job.overrides and "placement" in job.overrides
+    }
     nets = [row["net"] for row in paper.table(3, "1603.05027").rows[1:3]]  # ResNet-110 and ResNet-164
-    assert placements == {(f"cifar-preact{net[7:]}", placement, seed) for net in nets for placement in "abcde" for seed in range(5)}
+    assert placements == {
+        (f"cifar-preact{net[7:]}", placement, seed) for net in nets for placement in "abcde" for seed in range(5)
+    }
     variants = [job for job in jobs if "shortcut" in job.overrides]
-    assert len(variants) == 5 * (len(paper.table(1, "1603.05027").rows) - 2)  # the original is placement a; "b 0 to -5" is six runs
+    assert len(variants) == 5 * (
+        len(paper.table(1, "1603.05027").rows) - 2
+    )  # the original is placement a; "b 0 to -5" is six runs
     assert all(job.model == "cifar-preact110" and job.overrides["placement"] == "a" for job in variants)
     assert [job.overrides["placement"] for job in SWEEPS["preact"][-2:]] == ["e", "a"]  # Table 3, 1,001 layers
 
@@ -74,8 +81,9 @@ def test_higher_order_compares_schemes_at_the_same_depth():
 
 def test_fig4_trains_its_four_nets_with_equal_parameters_at_each_depth():
     with torch.device("meta"):
-        sizes = {job.model: sum(p.numel() for p in build(job.model, **job.overrides).parameters())
-                 for job in SWEEPS["fig4-cpu"]}
+        sizes = {
+            job.model: sum(p.numel() for p in build(job.model, **job.overrides).parameters()) for job in SWEEPS["fig4-cpu"]
+        }
     assert list(sizes) == ["plain18", "resnet18", "plain34", "resnet34"]
     assert sizes["plain18"] == sizes["resnet18"] < sizes["plain34"] == sizes["resnet34"]
 

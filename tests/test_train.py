@@ -51,14 +51,18 @@ def equal(a, b):
 
 def test_the_defaults_are_the_printed_recipe():
     printed = paper.recipe("cifar10")
-    assert RECIPES["cifar"] == Recipe() == Recipe(
-        iterations=printed["lr"]["stop"],
-        batch_size=printed["batch"],
-        lr=printed["lr"]["start"],
-        drops=tuple(printed["lr"]["at_iterations"]),
-        momentum=printed["momentum"],
-        weight_decay=printed["weight_decay"],
-    )  # fmt: skip
+    assert (
+        RECIPES["cifar"]
+        == Recipe()
+        == Recipe(
+            iterations=printed["lr"]["stop"],
+            batch_size=printed["batch"],
+            lr=printed["lr"]["start"],
+            drops=tuple(printed["lr"]["at_iterations"]),
+            momentum=printed["momentum"],
+            weight_decay=printed["weight_decay"],
+        )
+    )
 
 
 PAPER = [0.1] * 32_000 + [0.01] * 16_000 + [0.001] * 16_000
@@ -241,8 +245,12 @@ class FakeGraph:
         self.trainer = trainer
 
     def __enter__(self):
-        self.tensors = [*self.trainer.model.state_dict().values(), *self.trainer.meter.buffers(), self.trainer.rate,
-                        *(state["momentum_buffer"] for state in self.trainer.optimizer.state.values())]
+        self.tensors = [
+            *self.trainer.model.state_dict().values(),
+            *self.trainer.meter.buffers(),
+            self.trainer.rate,
+            *(state["momentum_buffer"] for state in self.trainer.optimizer.state.values()),
+        ]
         self.before = [tensor.clone() for tensor in self.tensors]
 
     def __exit__(self, *error):
@@ -398,8 +406,11 @@ def test_bf16_follows_float32_step_by_step(data):
 
 def test_narrow_strided_projections_are_not_trained_channels_last(data):
     """oneDNN writes past its memory there (uxlfoundation/oneDNN issue 6035)."""
-    for width, shortcut, layout in [(8, "B", torch.contiguous_format), (16, "B", torch.channels_last),
-                                    (8, "A", torch.channels_last)]:  # fmt: skip
+    for width, shortcut, layout in [
+        (8, "B", torch.contiguous_format),
+        (16, "B", torch.channels_last),
+        (8, "A", torch.channels_last),
+    ]:
         ours = Trainer(build("cifar-resnet8", width=width, shortcut=shortcut), data, SHORT)
         assert ours.layout == layout
         seen = []
@@ -446,8 +457,13 @@ def test_a_run_writes_three_files(data, finished):
     assert info["model"] == "cifar-resnet8" and info["seed"] == 3 and info["source"] == "shapes10"
     assert info["overrides"] == {} and info["precision"] == "float32" and info["processes"] == 1
     assert info["recipe"] == {**dataclasses.asdict(SHORT), "drops": [4]}
-    assert info["data"] == {"name": "shapes10", "fingerprint": data.fingerprint,
-                            "classes": list(data.classes), "train": 64, "test": 30}
+    assert info["data"] == {
+        "name": "shapes10",
+        "fingerprint": data.fingerprint,
+        "classes": list(data.classes),
+        "train": 64,
+        "test": 30,
+    }
     assert info["versions"] == {"resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()}
     assert info["device"].startswith("cpu") and 0 <= info["wall_seconds"] < 60
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -519,14 +535,18 @@ def test_an_unfinished_run_cannot_be_loaded(data, tmp_path):
     assert snapshot(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("settings", [
-    {"name": "cifar-resnet9"},
-    {"recipe": dataclasses.replace(SHORT, batch_size=65)},  # of 64 images
-    {"seed": -1},
-    {"seed": 1.5},
-    {"recipe": dataclasses.replace(SHORT, iterations=0)},
-    {"precision": "tf32"},
-], ids=lambda settings: next(iter(settings)))  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "cifar-resnet9"},
+        {"recipe": dataclasses.replace(SHORT, batch_size=65)},  # of 64 images
+        {"seed": -1},
+        {"seed": 1.5},
+        {"recipe": dataclasses.replace(SHORT, iterations=0)},
+        {"precision": "tf32"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
 def test_bad_settings_write_nothing(data, tmp_path, settings):
     out = tmp_path / "out"
     with pytest.raises(InputError) as caught:

@@ -31,7 +31,8 @@ def draw(depth, middle_width=64):
 def picture(view):
     """The picture in view, its alternative text, and the text under it."""
     alt, png, text = re.fullmatch(
-        r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"><p>(.*)</p>', view.picture.value).groups()
+        r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"><p>(.*)</p>', view.picture.value
+    ).groups()
     return Image.open(io.BytesIO(base64.b64decode(png))), html.unescape(alt), html.unescape(text)
 
 
@@ -62,7 +63,10 @@ def test_a_slider_has_a_label_and_starts_at_the_default(view):
 def test_jupyter_gets_the_sliders_and_everyone_else_a_sentence(view):
     bundle = view._repr_mimebundle_()
     assert bundle.pop("application/vnd.jupyter.widget-view+json") == {
-        "version_major": 2, "version_minor": 0, "model_id": view.box.model_id}
+        "version_major": 2,
+        "version_minor": 0,
+        "model_id": view.box.model_id,
+    }
     sentence = "Sliders: depth (1 to 4), middle width (16 to 64). Run this cell in JupyterLab or Colab to move them."
     assert bundle == {"text/plain": sentence}
 
@@ -81,15 +85,21 @@ def test_another_error_is_named_in_the_box_and_not_swallowed():
     assert view.picture.value == '<p role="alert">ZeroDivisionError: division by zero</p>'
 
 
-@pytest.mark.parametrize("controls, message", [
-    ({}, r"the sliders \(none\) do not fit draw\(depth, middle_width=64\): missing a required argument: 'depth'"),
-    ({"depth": [1, 2], "width": [1, 2]}, r"the sliders \(depth, width\) do not fit .* unexpected keyword argument 'width'"),
-    ({"depth": 5}, "depth must be a list or a range of two or more values, got 5"),
-    ({"depth": [5]}, r"depth must be a list or a range of two or more values, got \[5\]"),
-    ({"depth": "12"}, "depth must be a list or a range of two or more values, got '12'"),
-    ({"depth": [1, 2], "middle_width": [8, 16]},
-     r"middle_width starts at draw's default 64, which is not among its values \[8, 16\]"),
-    ({"depth": [3, 4]}, "depth 3 is not <allowed>")])
+@pytest.mark.parametrize(
+    "controls, message",
+    [
+        ({}, r"the sliders \(none\) do not fit draw\(depth, middle_width=64\): missing a required argument: 'depth'"),
+        ({"depth": [1, 2], "width": [1, 2]}, r"the sliders \(depth, width\) do not fit .* unexpected keyword argument 'width'"),
+        ({"depth": 5}, "depth must be a list or a range of two or more values, got 5"),
+        ({"depth": [5]}, r"depth must be a list or a range of two or more values, got \[5\]"),
+        ({"depth": "12"}, "depth must be a list or a range of two or more values, got '12'"),
+        (
+            {"depth": [1, 2], "middle_width": [8, 16]},
+            r"middle_width starts at draw's default 64, which is not among its values \[8, 16\]",
+        ),
+        ({"depth": [3, 4]}, "depth 3 is not <allowed>"),
+    ],
+)
 def test_wrong_controls_are_one_clear_line(controls, message):
     with pytest.raises(InputError, match=f"^{message}$"):
         widgets.explore(draw, **controls)

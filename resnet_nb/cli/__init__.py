@@ -27,8 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
-        return _fail(f"error: not enough memory ({first_line(error)}); try a smaller network, or on GPUs "
-                     "--precision bf16 or several of them with torchrun", 1)
+        return _fail(
+            f"error: not enough memory ({first_line(error)}); try a smaller network, or on GPUs "
+            "--precision bf16 or several of them with torchrun",
+            1,
+        )
     except OSError as error:
         return _fail(f"error: {error}", 1)
     except Interrupted as error:
@@ -40,8 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _out_of_memory(error: Exception) -> bool:
     """Of numpy, of a GPU, or of torch's allocator on the CPU, which has no type of its own."""
-    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or "can't allocate memory" in str(error))
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _fail(line: str, code: int) -> int:

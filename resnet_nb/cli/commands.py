@@ -25,21 +25,23 @@ def _train(args) -> None:
     with train.join() as world:
         with world.agreed():
             settings = _training_settings(args, recipe.augmentation)
-        last = train.run(args.name, recipe=recipe, seed=args.seed, overrides=overrides, world=world,
-                         out=args.out, **settings)
+        last = train.run(args.name, recipe=recipe, seed=args.seed, overrides=overrides, world=world, out=args.out, **settings)
         if world.rank == 0 and last is None:
             print(f"stopped by the time limit, with a checkpoint in {args.out}; the same command continues")
         elif world.rank == 0:
-            print(f"{args.name} on {args.data}, seed {args.seed}: test error {last['test_error']:.2f} % "
-                  f"after {last['iteration']:,} iterations; files in {args.out}")
+            print(
+                f"{args.name} on {args.data}, seed {args.seed}: test error {last['test_error']:.2f} % "
+                f"after {last['iteration']:,} iterations; files in {args.out}"
+            )
 
 
 def _sweep(args) -> None:
     if "WORLD_SIZE" in os.environ:
         raise InputError("a sweep is not started with torchrun: start it several times on one --out instead")
     jobs = SWEEPS[args.name]
-    finished = sweep(jobs, out=args.out, iterations=args.iterations, report=partial(print, flush=True),
-                     **_training_settings(args))
+    finished = sweep(
+        jobs, out=args.out, iterations=args.iterations, report=partial(print, flush=True), **_training_settings(args)
+    )
     print(f"all {len(jobs)} runs are finished" if finished else "not finished: the same command continues")
 
 
@@ -49,12 +51,17 @@ def _training_settings(args, augmentation: data.Augmentation | None = None) -> d
     device = _device(args.device)
     deadline = None if args.time_limit is None else args.started + args.time_limit
     dataset = _load(args.data, args.download, augmentation)
-    return {"data": dataset.validation() if args.validation else dataset, "source": args.data, "device": device,
-            "precision": args.precision, "deadline": deadline, "progress": True}
+    return {
+        "data": dataset.validation() if args.validation else dataset,
+        "source": args.data,
+        "device": device,
+        "precision": args.precision,
+        "deadline": deadline,
+        "progress": True,
+    }
 
 
-def _load(source: str, download: bool = False,
-          augmentation: data.Augmentation | None = None) -> data.Dataset | data.ImageFiles:
+def _load(source: str, download: bool = False, augmentation: data.Augmentation | None = None) -> data.Dataset | data.ImageFiles:
     with status(f"reading {source}", leads()):
         return data.load(source, download, leads(), augmentation)
 
@@ -82,8 +89,7 @@ def _evaluate(args) -> None:
     if info["data"]["name"] == f"{dataset.name}-validation":
         dataset = dataset.validation()
     if list(dataset.classes) != (classes := info["data"]["classes"]):
-        raise InputError(f"{dataset.name} has the classes {', '.join(dataset.classes)}; "
-                         f"the run has {', '.join(classes)}")
+        raise InputError(f"{dataset.name} has the classes {', '.join(dataset.classes)}; the run has {', '.join(classes)}")
     if dataset.fingerprint != info["data"]["fingerprint"]:
         note(f"note: the run was trained on other data ({info['data']['name']})")
     if isinstance(dataset, data.ImageFiles):
@@ -101,11 +107,14 @@ def _evaluate_pretrained(args) -> None:
     with status(f"reading {args.data}"):
         dataset = data.test_files(Path(args.data), models.weights.MEAN)
     if len(dataset.classes) != model.fc.out_features:
-        raise InputError(f"torchvision's weights know {model.fc.out_features:,} classes; {args.data} has "
-                         f"{len(dataset.classes):,} class folders")
+        raise InputError(
+            f"torchvision's weights know {model.fc.out_features:,} classes; {args.data} has "
+            f"{len(dataset.classes):,} class folders"
+        )
     if not all(re.fullmatch(r"n\d{8}", name) for name in dataset.classes):
-        raise InputError("torchvision's classes are in the order of their WordNet numbers; name the class folders so, "
-                         "n01440764 to n15075141")
+        raise InputError(
+            "torchvision's classes are in the order of their WordNet numbers; name the class folders so, n01440764 to n15075141"
+        )
     _print_errors(f"{args.what} (torchvision's weights)", model, dataset, _device(args.device), args.testing)
 
 
@@ -134,8 +143,10 @@ def _describe(args) -> None:
     size = usual if args.size is None else args.size
     with status(f"counting the layers of {args.name}"), torch.device("meta"):
         found = anatomy.describe(models.build(args.name, **_overrides(args)), size)
-    print(f"{args.name} on {size}x{size} images: {found.layers} weighted layers, {found.params:,} parameters, "
-          f"{found.multiply_adds:,} multiply-adds")
+    print(
+        f"{args.name} on {size}x{size} images: {found.layers} weighted layers, {found.params:,} parameters, "
+        f"{found.multiply_adds:,} multiply-adds"
+    )
     if found.stage_sizes:
         print(f"map sizes of the stages: {', '.join(map(str, found.stage_sizes))}")
 
@@ -147,12 +158,10 @@ def _device(name: str | None) -> str:
         torch.zeros(1, device=name).item()
         kind = torch.device(name).type
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used ({first_line(error)}); "
-                         "leave --device out or use cpu") from error
+        raise InputError(f"device {name!r} cannot be used ({first_line(error)}); leave --device out or use cpu") from error
     if kind not in ("cpu", "cuda"):
         raise InputError(f"device must be cpu or cuda, got {name!r}")
     return name
 
 
-COMMANDS = {"describe": _describe, "train": _train, "evaluate": _evaluate, "sweep": _sweep, "bench": _bench,
-            "record": _record}
+COMMANDS = {"describe": _describe, "train": _train, "evaluate": _evaluate, "sweep": _sweep, "bench": _bench, "record": _record}

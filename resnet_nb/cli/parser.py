@@ -98,23 +98,29 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The argument parser of `python -m resnet_nb`; it raises InputError on what it does not know."""
     raw = argparse.RawDescriptionHelpFormatter
-    top = _Parser(prog=PROG, description=ABOUT, formatter_class=raw,
-                  epilog=f"{PROG} COMMAND --help has the options of a command, and examples.\n\n{CODES}")
+    top = _Parser(
+        prog=PROG,
+        description=ABOUT,
+        formatter_class=raw,
+        epilog=f"{PROG} COMMAND --help has the options of a command, and examples.\n\n{CODES}",
+    )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     lists = {"train": f"recipes:\n{_listed(RECIPES)}\n\n", "sweep": f"sweeps:\n{_listed(SWEEPS)}\n\n"}
     for name, what in COMMANDS.items():
         epilog = f"{lists.get(name, '')}examples:{EXAMPLES[name]}" + f"\n\n{CODES}" * (name in lists)
-        sub = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=epilog,
-                                  formatter_class=raw)
+        sub = commands.add_parser(
+            name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=epilog, formatter_class=raw
+        )
         OPTIONS[name](sub)
     return top
 
 
 def _describe(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("name", metavar="NAME", help=NETWORKS)
-    sub.add_argument("--size", type=int, metavar="PIXELS",
-                     help="side of the image (default: 32 for cifar-*, 64 for tiny-preact, else 224)")
+    sub.add_argument(
+        "--size", type=int, metavar="PIXELS", help="side of the image (default: 32 for cifar-*, 64 for tiny-preact, else 224)"
+    )
     _overrides(sub)
 
 
@@ -127,12 +133,16 @@ def _train(sub: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("what", metavar="DIR|NAME",
-                     help="folder of a finished run, or resnet18|34|50|101|152 with torchvision's weights")
+    sub.add_argument(
+        "what", metavar="DIR|NAME", help="folder of a finished run, or resnet18|34|50|101|152 with torchvision's weights"
+    )
     sub.add_argument("--data", metavar="SOURCE", help=f"{SOURCE} (default: the run's own)")
-    sub.add_argument("--testing", choices=TESTINGS, default="center",
-                     help="of ImageNet: one view (default), ten crops (Tables 2, 3), or the whole image at five "
-                          "scales (Table 4)")
+    sub.add_argument(
+        "--testing",
+        choices=TESTINGS,
+        default="center",
+        help="of ImageNet: one view (default), ten crops (Tables 2, 3), or the whole image at five scales (Table 4)",
+    )
     sub.add_argument("--download", action="store_true", help="fetch torchvision's weights if they are not there")
     _device(sub)
 
@@ -153,13 +163,18 @@ def _record(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--log-only", action="store_true", help="leave the weights out")
 
 
-OPTIONS = {"describe": _describe, "train": _train, "evaluate": _evaluate, "sweep": _sweep, "bench": _bench,
-           "record": _record}
+OPTIONS = {"describe": _describe, "train": _train, "evaluate": _evaluate, "sweep": _sweep, "bench": _bench, "record": _record}
 
 
 def _overrides(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--set", action="append", type=_override, default=[], metavar="KEY=VALUE",
-                     help="an override of models.build, such as shortcut=B, placement=a or bottleneck=true; repeatable")
+    sub.add_argument(
+        "--set",
+        action="append",
+        type=_override,
+        default=[],
+        metavar="KEY=VALUE",
+        help="an override of models.build, such as shortcut=B, placement=a or bottleneck=true; repeatable",
+    )
 
 
 def _override(text: str) -> tuple[str, object]:
@@ -175,14 +190,24 @@ def _override(text: str) -> tuple[str, object]:
 def _training(sub: argparse.ArgumentParser) -> None:
     """What train and sweep have in common."""
     sub.add_argument("--data", required=True, metavar="SOURCE", help=SOURCE)
-    sub.add_argument("--out", required=True, type=Path, metavar="DIR",
-                     help="gets run.json, log.jsonl, a checkpoint on the way, and weights.safetensors")
-    sub.add_argument("--validation", action="store_true",
-                     help="test on a tenth of the training images and do not train on them: 45k/5k of §4.2")
-    sub.add_argument("--iterations", type=int, metavar="N",
-                     help="shorten the recipe: the learning rate drops at the same fractions of N")
-    sub.add_argument("--time-limit", type=_seconds, metavar="T",
-                     help="stop with a checkpoint before this time has passed: 90s, 25m, 2h")
+    sub.add_argument(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="gets run.json, log.jsonl, a checkpoint on the way, and weights.safetensors",
+    )
+    sub.add_argument(
+        "--validation",
+        action="store_true",
+        help="test on a tenth of the training images and do not train on them: 45k/5k of §4.2",
+    )
+    sub.add_argument(
+        "--iterations", type=int, metavar="N", help="shorten the recipe: the learning rate drops at the same fractions of N"
+    )
+    sub.add_argument(
+        "--time-limit", type=_seconds, metavar="T", help="stop with a checkpoint before this time has passed: 90s, 25m, 2h"
+    )
     sub.add_argument("--download", action="store_true", help="fetch CIFAR-10 (170 MB) if it is not there")
     _device(sub)
     _precision(sub)
@@ -200,5 +225,6 @@ def _device(sub: argparse.ArgumentParser) -> None:
 
 
 def _precision(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--precision", choices=PRECISIONS, default="float32",
-                     help="arithmetic of the network; the paper's is float32 (default)")
+    sub.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="arithmetic of the network; the paper's is float32 (default)"
+    )

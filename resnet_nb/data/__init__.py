@@ -23,8 +23,9 @@ def shapes10(train: int = 10_000, test: int = 2_000, seed: int = 0, progress: bo
     return from_arrays("shapes10", shapes.SHAPES, *parts)
 
 
-def load(source: str | Path, download: bool = False, progress: bool = False,
-         augmentation: Augmentation | None = None) -> Dataset | ImageFiles:
+def load(
+    source: str | Path, download: bool = False, progress: bool = False, augmentation: Augmentation | None = None
+) -> Dataset | ImageFiles:
     """The data named by `source`.
 
     "shapes10"; "cifar10" (torchvision's layout below ./data); a folder with torchvision's

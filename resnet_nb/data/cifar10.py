@@ -36,11 +36,15 @@ def _first_wrong(root: Path) -> str:
     for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
         path = root / FOLDER / name
         if not path.is_file():
-            return (f"{path} is missing; add --download, or unpack {CIFAR10.filename} "
-                    f"(md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}")
+            return (
+                f"{path} is missing; add --download, or unpack {CIFAR10.filename} "
+                f"(md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}"
+            )
         if (found := _md5(path)) != md5:
-            return (f"{path} is damaged: {path.stat().st_size} bytes with md5 {found}, expected md5 {md5}; "
-                    f"delete {root / FOLDER} and unpack or download it again")
+            return (
+                f"{path} is damaged: {path.stat().st_size} bytes with md5 {found}, expected md5 {md5}; "
+                f"delete {root / FOLDER} and unpack or download it again"
+            )
     return ""
 
 
@@ -78,10 +82,17 @@ def _download(url: str, partial: Path, progress: bool) -> None:
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:
             resumed = reply.status == http.HTTPStatus.PARTIAL_CONTENT
-            with open(partial, "ab" if resumed else "wb") as file, bar(
-                shown=progress, desc=CIFAR10.filename, total=ARCHIVE_BYTES, initial=have if resumed else 0,
-                unit="B", unit_scale=True,
-            ) as shown:
+            with (
+                open(partial, "ab" if resumed else "wb") as file,
+                bar(
+                    shown=progress,
+                    desc=CIFAR10.filename,
+                    total=ARCHIVE_BYTES,
+                    initial=have if resumed else 0,
+                    unit="B",
+                    unit_scale=True,
+                ) as shown,
+            ):
                 while chunk := reply.read(1 << 16):
                     file.write(chunk)
                     shown.update(len(chunk))

@@ -56,8 +56,11 @@ def list_images(folder: Path) -> tuple[list[Path], list[int], list[str]]:
 
 def require_same_classes(train: Path, classes: list[str], test: Path, found: list[str]) -> None:
     """Raise InputError if the folders `train` and `test` have different classes."""
-    only = [f"{name} only in {part.name}" for part, names in
-            ((train, set(classes) - set(found)), (test, set(found) - set(classes))) for name in sorted(names)]
+    only = [
+        f"{name} only in {part.name}"
+        for part, names in ((train, set(classes) - set(found)), (test, set(found) - set(classes)))
+        for name in sorted(names)
+    ]
     if only:
         raise InputError(f"{train} and {test} have different classes: {', '.join(only)}")
 

@@ -67,12 +67,20 @@ class Dataset:
         for label in range(len(self.classes)):
             (places,) = torch.nonzero(self.train_labels.cpu() == label, as_tuple=True)
             if len(places) < 10:
-                raise InputError(f"a validation split needs 10 training images of each class; {self.name} has "
-                                 f"{len(places)} of {self.classes[label]!r}")
+                raise InputError(
+                    f"a validation split needs 10 training images of each class; {self.name} has "
+                    f"{len(places)} of {self.classes[label]!r}"
+                )
             held_out[places[len(places) - len(places) // 10 :]] = True
         held_out = held_out.to(self.train_labels.device)
-        return Dataset(f"{self.name}-validation", self.classes, self.train_images[~held_out],
-                       self.train_labels[~held_out], self.train_images[held_out], self.train_labels[held_out])
+        return Dataset(
+            f"{self.name}-validation",
+            self.classes,
+            self.train_images[~held_out],
+            self.train_labels[~held_out],
+            self.train_images[held_out],
+            self.train_labels[held_out],
+        )
 
     def center(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to float32 in [0, 1] minus the per-pixel mean. No division by a std."""
@@ -163,6 +171,9 @@ class Stream:
 
 def from_arrays(name: str, classes, train, test) -> Dataset:
     """Dataset from (images, labels) pairs of numpy arrays: uint8 (N, 3, H, W) and integers (N,)."""
-    tensors = [torch.from_numpy(np.ascontiguousarray(array, dtype))
-               for pair in (train, test) for array, dtype in zip(pair, (np.uint8, np.int64))]
+    tensors = [
+        torch.from_numpy(np.ascontiguousarray(array, dtype))
+        for pair in (train, test)
+        for array, dtype in zip(pair, (np.uint8, np.int64))
+    ]
     return Dataset(name, tuple(classes), *tensors)

@@ -59,8 +59,9 @@ class ImageFiles:
         """The training batches. Raises InputError on a bad batch size."""
         return FileStream(self, batch_size, seed)
 
-    def test_batches(self, batch_size: int, part: slice = slice(None),
-                     view: nn.Module | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+    def test_batches(
+        self, batch_size: int, part: slice = slice(None), view: nn.Module | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`.
 
         view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that
@@ -126,15 +127,23 @@ def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor
     context = "fork" if sys.platform == "linux" else None  # those of a fork server would outlive a kill -9 of this process
     try:
         # a generator of its own: the global one would be moved by each loader, and a continued run has one more
-        for batch in DataLoader(views, batch_sampler=batches, num_workers=workers, multiprocessing_context=context,
-                                collate_fn=_collate, worker_init_fn=_start_worker, pin_memory=device.type == "cuda",
-                                generator=torch.Generator()):
+        for batch in DataLoader(
+            views,
+            batch_sampler=batches,
+            num_workers=workers,
+            multiprocessing_context=context,
+            collate_fn=_collate,
+            worker_init_fn=_start_worker,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),
+        ):
             if isinstance(batch, InputError):
                 raise batch
             yield batch
     except RuntimeError as error:
-        raise TrainingStopped(f"a process that reads images failed ({first_line(error)}); the same command continues "
-                              "from the last checkpoint") from error
+        raise TrainingStopped(
+            f"a process that reads images failed ({first_line(error)}); the same command continues from the last checkpoint"
+        ) from error
 
 
 def read_files(root: Path, augmentation: Augmentation, progress: bool = False) -> ImageFiles:
@@ -161,9 +170,18 @@ def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentati
     _require_folder(root)
     files, labels, classes = list_images(_test_folder(root))
     side = augmentation.crop
-    return ImageFiles(root.resolve().name, tuple(classes), _paths([]), torch.tensor([], dtype=torch.int64), _paths(files),
-                      torch.tensor(labels), augmentation, mean[:, None, None].expand(3, side, side), torch.zeros(3, 3),
-                      _fingerprint(root, classes, files))
+    return ImageFiles(
+        root.resolve().name,
+        tuple(classes),
+        _paths([]),
+        torch.tensor([], dtype=torch.int64),
+        _paths(files),
+        torch.tensor(labels),
+        augmentation,
+        mean[:, None, None].expand(3, side, side),
+        torch.zeros(3, 3),
+        _fingerprint(root, classes, files),
+    )
 
 
 def _test_folder(root: Path) -> Path:
@@ -172,8 +190,9 @@ def _test_folder(root: Path) -> Path:
 
 def _require_folder(root: Path) -> None:
     if not root.is_dir():
-        raise InputError(f"no data at {str(root)!r}; a folder is needed with train/<class>/* and val/<class>/* "
-                         "(or test/<class>/*)")
+        raise InputError(
+            f"no data at {str(root)!r}; a folder is needed with train/<class>/* and val/<class>/* (or test/<class>/*)"
+        )
 
 
 def _paths(files: list[Path]) -> np.ndarray:

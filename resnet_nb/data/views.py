@@ -27,14 +27,23 @@ class Augmentation:
 
     def __post_init__(self):
         if not 0 < self.crop <= min(self.test_side, *self.shorter_side) or self.shorter_side[0] > self.shorter_side[1]:
-            raise InputError(f"a crop of {self.crop} pixels must fit into a shorter side of {self.shorter_side}, "
-                             f"smaller end first, and of {self.test_side} pixels")
+            raise InputError(
+                f"a crop of {self.crop} pixels must fit into a shorter side of {self.shorter_side}, "
+                f"smaller end first, and of {self.test_side} pixels"
+            )
 
     def training(self, colors: Tensor) -> nn.Module:
         """PIL image to a random view, uint8 (3, crop, crop). colors (3, 3): see `ColorShift`."""
         low, high = self.shorter_side
-        return v2.Compose([v2.RandomResize(low, high + 1), v2.RandomCrop(self.crop), v2.RandomHorizontalFlip(),
-                           v2.PILToTensor(), ColorShift(self.color * colors)])
+        return v2.Compose(
+            [
+                v2.RandomResize(low, high + 1),
+                v2.RandomCrop(self.crop),
+                v2.RandomHorizontalFlip(),
+                v2.PILToTensor(),
+                ColorShift(self.color * colors),
+            ]
+        )
 
     def testing(self, size: int | None = None) -> nn.Module:
         """PIL image to its center, uint8 (3, size, size); by default size is `crop`."""

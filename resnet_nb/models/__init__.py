@@ -11,12 +11,24 @@ from resnet_nb.models.cifar import CifarResNet
 from resnet_nb.models.high_order import SCHEMES, CifarHighOrder
 from resnet_nb.models.imagenet import LAYOUTS, ResNet
 from resnet_nb.models.preact import CifarPreact, ImageNetPreact, TinyPreact
-from resnet_nb.models.weights import pretrained
 from resnet_nb.models.runge_kutta import RungeKuttaBlock, tableau
+from resnet_nb.models.weights import pretrained
 from resnet_nb.names import NETWORKS
 
-__all__ = ["BasicBlock", "Bottleneck", "CifarHighOrder", "CifarPreact", "CifarResNet", "ImageNetPreact", "ResNet",
-           "RungeKuttaBlock", "TinyPreact", "build", "pretrained", "tableau"]
+__all__ = [
+    "BasicBlock",
+    "Bottleneck",
+    "CifarHighOrder",
+    "CifarPreact",
+    "CifarResNet",
+    "ImageNetPreact",
+    "ResNet",
+    "RungeKuttaBlock",
+    "TinyPreact",
+    "build",
+    "pretrained",
+    "tableau",
+]
 
 HIGH_ORDER = ("nested", "learnable", "width", "num_classes")
 OVERRIDES = {

@@ -120,8 +120,9 @@ class Bottleneck(Block):
         return self.bn3(self.conv3(x))
 
 
-def make_stage(block: type[Block], inputs: int, width: int, blocks: int, stride: int,
-               shortcut: str | None, stride_on: str) -> nn.Sequential:
+def make_stage(
+    block: type[Block], inputs: int, width: int, blocks: int, stride: int, shortcut: str | None, stride_on: str
+) -> nn.Sequential:
     """`blocks` blocks of one width; only the first changes the shape (Table 1)."""
     outputs = width * block.expansion
     first = block(inputs, width, stride, shortcut, stride_on)
@@ -165,6 +166,4 @@ def require_bool(**values) -> None:
 def require_images(x: Tensor, smallest: int) -> None:
     """Raise InputError unless x is a batch (N, 3, H, W) with H and W of at least `smallest` pixels."""
     if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < smallest:
-        raise InputError(
-            f"images must have shape (N, 3, H, W) with H, W >= {smallest}, got {tuple(x.shape)}"
-        )
+        raise InputError(f"images must have shape (N, 3, H, W) with H, W >= {smallest}, got {tuple(x.shape)}")

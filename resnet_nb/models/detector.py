@@ -67,8 +67,7 @@ def freeze_bn(model: nn.Module) -> nn.Module:
     return model
 
 
-def faster_rcnn(model: nn.Module, num_classes: int, mean: Tensor | None = None, frozen: bool = True,
-                **options) -> FasterRCNN:
+def faster_rcnn(model: nn.Module, num_classes: int, mean: Tensor | None = None, frozen: bool = True, **options) -> FasterRCNN:
     """A Faster R-CNN from a trained classification net, cut by `split`; the net's own modules go into it.
 
     num_classes counts the background. mean: (3,) per channel in [0, 1], subtracted from the images (zero by
@@ -81,16 +80,37 @@ def faster_rcnn(model: nn.Module, num_classes: int, mean: Tensor | None = None, 
     if num_classes < 2:
         raise InputError(f"num_classes counts the background and must be at least 2, got {num_classes}")
     shared, region, side, features = split(freeze_bn(model) if frozen else model)
-    settings = {"min_size": 600, "max_size": 1000, "rpn_post_nms_top_n_test": 300,
-                "rpn_anchor_generator": AnchorGenerator(**ANCHORS)} | options
-    return FasterRCNN(shared, image_mean=[0.0] * 3 if mean is None else mean.tolist(), image_std=[1.0] * 3,
-                      box_roi_pool=MultiScaleRoIAlign(["0"], output_size=side, sampling_ratio=2), box_head=region,
-                      box_predictor=FastRCNNPredictor(features, num_classes), **settings)
+    settings = {
+        "min_size": 600,
+        "max_size": 1000,
+        "rpn_post_nms_top_n_test": 300,
+        "rpn_anchor_generator": AnchorGenerator(**ANCHORS),
+    } | options
+    return FasterRCNN(
+        shared,
+        image_mean=[0.0] * 3 if mean is None else mean.tolist(),
+        image_std=[1.0] * 3,
+        box_roi_pool=MultiScaleRoIAlign(["0"], output_size=side, sampling_ratio=2),
+        box_head=region,
+        box_predictor=FastRCNNPredictor(features, num_classes),
+        **settings,
+    )
 
 
 def scene_detector(model: nn.Module, mean: Tensor, frozen: bool = True) -> FasterRCNN:
     """`faster_rcnn` for the 64x64 scenes of `data.scenes`: ten classes, one anchor of 18x18 pixels, few proposals."""
-    return faster_rcnn(model, 11, mean, frozen, min_size=64, max_size=64,
-                       rpn_anchor_generator=AnchorGenerator(((18,),), ((1.0,),)),
-                       rpn_pre_nms_top_n_train=200, rpn_post_nms_top_n_train=50, rpn_batch_size_per_image=64,
-                       rpn_pre_nms_top_n_test=100, rpn_post_nms_top_n_test=20, box_batch_size_per_image=16)
+    return faster_rcnn(
+        model,
+        11,
+        mean,
+        frozen,
+        min_size=64,
+        max_size=64,
+        rpn_anchor_generator=AnchorGenerator(((18,),), ((1.0,),)),
+        rpn_pre_nms_top_n_train=200,
+        rpn_post_nms_top_n_train=50,
+        rpn_batch_size_per_image=64,
+        rpn_pre_nms_top_n_test=100,
+        rpn_post_nms_top_n_test=20,
+        box_batch_size_per_image=16,
+    )

@@ -22,8 +22,16 @@ class CifarHighOrder(CifarPreact):
     Raises InputError unless n - 1 is a positive multiple of the residual functions in a block.
     """
 
-    def __init__(self, scheme: str, depth: int, stages: int = 14, nested: str | None = None, learnable: bool = False,
-                 width: int = 16, num_classes: int = 10):
+    def __init__(
+        self,
+        scheme: str,
+        depth: int,
+        stages: int = 14,
+        nested: str | None = None,
+        learnable: bool = False,
+        width: int = 16,
+        num_classes: int = 10,
+    ):
         require_choice("scheme", scheme, SCHEMES)
         require_bool(learnable=learnable)
         if type(stages) is not int or stages not in (14, 16) or (stages == 16 and scheme != "rk8"):
@@ -38,14 +46,17 @@ class CifarHighOrder(CifarPreact):
         n = (depth - 2) // 6
         if n == 1 or (n - 1) % size:
             examples = ", ".join(str(6 * (1 + blocks * size) + 2) for blocks in (1, 2, 3))
-            raise InputError(f"depth must be 6n+2 with n-1 a positive multiple of {size}, the residual functions in a block "
-                             f"({examples}, ...), got {depth}")
+            raise InputError(
+                f"depth must be 6n+2 with n-1 a positive multiple of {size}, the residual functions in a block "
+                f"({examples}, ...), got {depth}"
+            )
         for name in self.stages:
             opening, *units = self.get_submodule(name)
             functions = [residual_function(unit) for unit in units]
             if inner:
-                functions = [Increment(RungeKuttaBlock(inner, part, learnable=learnable))
-                             for part in _parts(functions, inner.stages)]
+                functions = [
+                    Increment(RungeKuttaBlock(inner, part, learnable=learnable)) for part in _parts(functions, inner.stages)
+                ]
             blocks = [RungeKuttaBlock(method, part, learnable=learnable) for part in _parts(functions, method.stages)]
             self.add_module(name, nn.Sequential(opening, *blocks))
 
@@ -56,4 +67,4 @@ def residual_function(unit: Unit) -> nn.Sequential:
 
 
 def _parts(items: list, size: int) -> list[list]:
-    return [items[start:start + size] for start in range(0, len(items), size)]
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -36,8 +36,9 @@ class ResNet(nn.Module):
     shortcut="B". Raises InputError on any other value and on inputs smaller than 32 pixels.
     """
 
-    def __init__(self, depth: int, shortcut: str | None = "B", width: int = 64,
-                 num_classes: int = 1000, stride_on: str = "1x1"):
+    def __init__(
+        self, depth: int, shortcut: str | None = "B", width: int = 64, num_classes: int = 1000, stride_on: str = "1x1"
+    ):
         super().__init__()
         if type(depth) is not int or depth not in LAYOUTS:
             raise InputError(f"depth must be one of {', '.join(map(str, LAYOUTS))}, got {depth!r}")

@@ -19,11 +19,20 @@ from resnet_nb.models.blocks import (
 from resnet_nb.models.imagenet import LAYOUTS
 
 # Fig. 4, in the words of Table 2
-PLACEMENTS = {"a": "original", "b": "BN after addition", "c": "ReLU before addition",
-              "d": "ReLU-only pre-activation", "e": "full pre-activation"}
+PLACEMENTS = {
+    "a": "original",
+    "b": "BN after addition",
+    "c": "ReLU before addition",
+    "d": "ReLU-only pre-activation",
+    "e": "full pre-activation",
+}
 # Table 1, Fig. 2: what else may stand on the shortcut, and its constants
-VARIANTS = {"scaling": ("on_shortcut", "on_residual"), "exclusive-gating": ("gate_bias",), "gating": ("gate_bias",),
-            "dropout": ()}
+VARIANTS = {
+    "scaling": ("on_shortcut", "on_residual"),
+    "exclusive-gating": ("gate_bias",),
+    "gating": ("gate_bias",),
+    "dropout": (),
+}
 
 
 class Add(nn.Module):
@@ -144,9 +153,22 @@ class PreactResNet(nn.Module):
     After the last unit follow the BN and ReLU that its successor would begin with.
     """
 
-    def __init__(self, stem: nn.Sequential, inputs: int, blocks: tuple[int, ...], widths: tuple[int, ...], *,
-                 bottleneck: bool, placement: str, shortcut: str, num_classes: int, smallest: int,
-                 stride_on: str = "1x1", first: bool = True, **constants):
+    def __init__(
+        self,
+        stem: nn.Sequential,
+        inputs: int,
+        blocks: tuple[int, ...],
+        widths: tuple[int, ...],
+        *,
+        bottleneck: bool,
+        placement: str,
+        shortcut: str,
+        num_classes: int,
+        smallest: int,
+        stride_on: str = "1x1",
+        first: bool = True,
+        **constants,
+    ):
         super().__init__()
         require_positive(num_classes=num_classes)
         self.smallest, self.stem, self.stages = smallest, stem, []
@@ -177,8 +199,10 @@ def require_constants(shortcut: str, constants: dict) -> None:
     """Raise InputError unless `constants` are the numbers that this shortcut needs, within a million, and no others."""
     needed = VARIANTS.get(shortcut, ())
     for name in sorted(constants.keys() ^ set(needed)):
-        raise InputError(f"shortcut {shortcut!r} takes {' and '.join(needed) or 'no constants'}, "
-                         f"{name} is {'missing' if name in needed else 'not one of them'}")
+        raise InputError(
+            f"shortcut {shortcut!r} takes {' and '.join(needed) or 'no constants'}, "
+            f"{name} is {'missing' if name in needed else 'not one of them'}"
+        )
     for name, value in constants.items():
         if type(value) not in (int, float) or not -1e6 <= value <= 1e6:
             raise InputError(f"{name} must be a number from -1e6 to 1e6, got {str(value)[:40]!r}")
@@ -194,20 +218,39 @@ class CifarPreact(PreactResNet):
     convolution is "C". With placement "a" it is the network of 1512.03385. Raises InputError on anything else.
     """
 
-    def __init__(self, depth: int, placement: str = "e", bottleneck: bool = False, shortcut: str = "default",
-                 width: int = 16, num_classes: int = 10, **constants):
+    def __init__(
+        self,
+        depth: int,
+        placement: str = "e",
+        bottleneck: bool = False,
+        shortcut: str = "default",
+        width: int = 16,
+        num_classes: int = 10,
+        **constants,
+    ):
         require_bool(bottleneck=bottleneck)
         form, layers = ("9n+2 with bottleneck=True", 9) if bottleneck else ("6n+2, or 9n+2 with bottleneck=True", 6)
         if type(depth) is not int or depth < layers + 2 or depth % layers != 2:
-            raise InputError(f"depth must be an integer {form}, with n >= 1 (110, or 164 and 1001 with bottleneck units), "
-                             f"got {depth!r}")
+            raise InputError(
+                f"depth must be an integer {form}, with n >= 1 (110, or 164 and 1001 with bottleneck units), got {depth!r}"
+            )
         require_positive(width=width)
         if shortcut == "default":
             shortcut = "B" if bottleneck else "A"
         n = (depth - 2) // layers
         stem = nn.Sequential(conv3x3(3, width), nn.BatchNorm2d(width), nn.ReLU())
-        super().__init__(stem, width, (n, n, n), (width, 2 * width, 4 * width), bottleneck=bottleneck, placement=placement,
-                         shortcut=shortcut, num_classes=num_classes, smallest=8, **constants)
+        super().__init__(
+            stem,
+            width,
+            (n, n, n),
+            (width, 2 * width, 4 * width),
+            bottleneck=bottleneck,
+            placement=placement,
+            shortcut=shortcut,
+            num_classes=num_classes,
+            smallest=8,
+            **constants,
+        )
 
 
 class ImageNetPreact(PreactResNet):
@@ -224,10 +267,21 @@ class ImageNetPreact(PreactResNet):
             raise InputError(f"depth must be one of {', '.join(map(str, depths))}, got {depth!r}")
         require_choice("stride_on", stride_on, ("1x1", "3x3"))
         require_positive(width=width)
-        stem = nn.Sequential(nn.Conv2d(3, width, 7, 2, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-                             nn.MaxPool2d(3, 2, padding=1))
-        super().__init__(stem, width, LAYOUTS[depth][1], tuple(width * 2**i for i in range(4)), bottleneck=True,
-                         placement="e", shortcut="B", num_classes=num_classes, smallest=32, stride_on=stride_on)
+        stem = nn.Sequential(
+            nn.Conv2d(3, width, 7, 2, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
+        )
+        super().__init__(
+            stem,
+            width,
+            LAYOUTS[depth][1],
+            tuple(width * 2**i for i in range(4)),
+            bottleneck=True,
+            placement="e",
+            shortcut="B",
+            num_classes=num_classes,
+            smallest=32,
+            stride_on=stride_on,
+        )
 
 
 class TinyPreact(PreactResNet):
@@ -239,16 +293,32 @@ class TinyPreact(PreactResNet):
     filters that are not multiples of 4.
     """
 
-    def __init__(self, stages: tuple[int, ...] = (3, 4, 6), filters: tuple[int, ...] = (64, 128, 256, 512),
-                 num_classes: int = 200):
+    def __init__(
+        self, stages: tuple[int, ...] = (3, 4, 6), filters: tuple[int, ...] = (64, 128, 256, 512), num_classes: int = 200
+    ):
         if not all(isinstance(v, (list, tuple)) for v in (stages, filters)) or not len(filters) == len(stages) + 1 > 1:
             raise InputError(f"filters must be one positive integer more than stages, got {stages!r} and {filters!r}")
         for n in (*stages, *filters):
             require_positive(stages_and_filters=n)
         if any(n % 4 for n in filters[1:]):
             raise InputError(f"filters after the first must be multiples of 4, got {filters!r}")
-        stem = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, filters[0], 5, padding=2, bias=False),
-                             nn.BatchNorm2d(filters[0]), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
-        super().__init__(stem, filters[0], tuple(stages), tuple(n // 4 for n in filters[1:]), bottleneck=True,
-                         placement="e", shortcut="B", num_classes=num_classes, smallest=2 ** len(stages),
-                         stride_on="3x3", first=False)
+        stem = nn.Sequential(
+            nn.BatchNorm2d(3),
+            nn.Conv2d(3, filters[0], 5, padding=2, bias=False),
+            nn.BatchNorm2d(filters[0]),
+            nn.ReLU(),
+            nn.MaxPool2d(3, 2, padding=1),
+        )
+        super().__init__(
+            stem,
+            filters[0],
+            tuple(stages),
+            tuple(n // 4 for n in filters[1:]),
+            bottleneck=True,
+            placement="e",
+            shortcut="B",
+            num_classes=num_classes,
+            smallest=2 ** len(stages),
+            stride_on="3x3",
+            first=False,
+        )

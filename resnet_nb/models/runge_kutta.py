@@ -131,8 +131,10 @@ def _conditions(method: Tableau, trees: tuple[tuple, ...]) -> dict[tuple, Expr]:
             weights[tree] = [math.prod(values, start=FIELD.one) for values in zip(*below)] or [FIELD.one] * len(b)
         return weights[tree]
 
-    return {tree: FIELD.to_sympy(sum((w * v for w, v in zip(b, phi(tree))), FIELD.zero) - FIELD.one / _gamma(tree))
-            for tree in trees}
+    return {
+        tree: FIELD.to_sympy(sum((w * v for w, v in zip(b, phi(tree))), FIELD.zero) - FIELD.one / _gamma(tree))
+        for tree in trees
+    }
 
 
 def _nodes(tree: tuple) -> int:

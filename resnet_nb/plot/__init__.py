@@ -15,8 +15,21 @@ from resnet_nb.plot.diagrams import draw_block, draw_networks
 from resnet_nb.plot.maps import draw_maps
 from resnet_nb.plot.units import draw_unit, draw_wiring
 
-__all__ = ["Figure", "bars", "blocks", "curves", "grids", "heat_maps", "images", "lines", "networks", "style",
-           "train_test", "units", "wirings"]
+__all__ = [
+    "Figure",
+    "bars",
+    "blocks",
+    "curves",
+    "grids",
+    "heat_maps",
+    "images",
+    "lines",
+    "networks",
+    "style",
+    "train_test",
+    "units",
+    "wirings",
+]
 
 COLORS = sns.color_palette("colorblind")
 DASHES = ("-", "--", "-.", ":")
@@ -85,13 +98,23 @@ def train_test(panels: dict[str, dict[str, list[dict]]], alt: str) -> Figure:
         axis.set(title=title, xlabel="iteration")
         axis.legend()
     axes[0].set(ylabel="error (%): dashed training, bold test", ylim=(0, None))
-    last = [f"{name} {log[-1]['train_error']:.1f} and {log[-1]['test_error']:.1f}"
-            for logs in panels.values() for name, log in logs.items()]
+    last = [
+        f"{name} {log[-1]['train_error']:.1f} and {log[-1]['test_error']:.1f}"
+        for logs in panels.values()
+        for name, log in logs.items()
+    ]
     return Figure(figure, f"{alt} Last training and test errors: {', '.join(last)}.")
 
 
-def lines(series: dict[str, dict[float, float] | list[float]], xlabel: str, ylabel: str, alt: str,
-          log: bool = False, top: float | None = None, log_x: bool = False) -> Figure:
+def lines(
+    series: dict[str, dict[float, float] | list[float]],
+    xlabel: str,
+    ylabel: str,
+    alt: str,
+    log: bool = False,
+    top: float | None = None,
+    log_x: bool = False,
+) -> Figure:
     """Lines in one panel: name -> values at 1, 2, 3, ..., or name -> {x: y}.
 
     log: logarithmic y axis; the other one starts at 0. log_x: the same for the x axis of {x: y}, with a
@@ -119,8 +142,13 @@ def _panels(count: int) -> tuple[MatplotlibFigure, list]:
 
 def _look(i: int, points: int) -> dict:
     """Color, dashes and marker of the i-th line; a long line carries about eight markers."""
-    return {"color": COLORS[i], "linestyle": DASHES[i % len(DASHES)], "marker": "os^Dv"[i % 5], "markersize": 5,
-            "markevery": max(1, points // 8)}
+    return {
+        "color": COLORS[i],
+        "linestyle": DASHES[i % len(DASHES)],
+        "marker": "os^Dv"[i % 5],
+        "markersize": 5,
+        "markevery": max(1, points // 8),
+    }
 
 
 def _column(log: list[dict], name: str) -> list:
@@ -134,8 +162,15 @@ def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int
     figure, axis = plt.subplots(figsize=(7, 0.6 + 0.32 * len(series) * len(values)))
     for i, name in enumerate(series):
         places = [row + i * height for row in range(len(values))]
-        drawn = axis.barh(places, [row[name] for row in values.values()], height, label=name,
-                          color=COLORS[i], hatch=HATCHES[i % len(HATCHES)], edgecolor="white")
+        drawn = axis.barh(
+            places,
+            [row[name] for row in values.values()],
+            height,
+            label=name,
+            color=COLORS[i],
+            hatch=HATCHES[i % len(HATCHES)],
+            edgecolor="white",
+        )
         axis.bar_label(drawn, fmt=f"{{:,.{digits}f}}", padding=3, fontsize=9)
     axis.set_yticks([row + 0.4 - height / 2 for row in range(len(values))], list(values))
     axis.invert_yaxis()
@@ -144,8 +179,7 @@ def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int
     axis.grid(axis="y", visible=False)
     if len(series) > 1:
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(series), frameon=False)
-    parts = [f"{label} " + ", ".join(f"{name} {row[name]:,.{digits}f}" for name in series)
-             for label, row in values.items()]
+    parts = [f"{label} " + ", ".join(f"{name} {row[name]:,.{digits}f}" for name in series) for label, row in values.items()]
     return Figure(figure, f"{alt} Values: {'; '.join(parts)}.")
 
 
@@ -169,8 +203,21 @@ def grids(maps: dict[str, Tensor], alt: str, digits: int = 1) -> Figure:
     figure, axes = plt.subplots(1, len(maps), figsize=(2.6 * len(maps), 2.7), squeeze=False)
     top = max(float(values.abs().max()) for values in maps.values())
     for axis, (title, values) in zip(axes[0], maps.items()):
-        sns.heatmap(values.detach().numpy(), ax=axis, annot=True, fmt=f".{digits}f", cmap="vlag", vmin=-top, vmax=top,
-                    cbar=False, square=True, linewidths=1, xticklabels=False, yticklabels=False, annot_kws={"size": 9})
+        sns.heatmap(
+            values.detach().numpy(),
+            ax=axis,
+            annot=True,
+            fmt=f".{digits}f",
+            cmap="vlag",
+            vmin=-top,
+            vmax=top,
+            cbar=False,
+            square=True,
+            linewidths=1,
+            xticklabels=False,
+            yticklabels=False,
+            annot_kws={"size": 9},
+        )
         axis.set_title(title, fontsize=11)
     return Figure(figure, alt)
 
@@ -213,8 +260,13 @@ def wirings(methods: dict[str, Tableau], alt: str) -> Figure:
     heights = [2 + 0.2 * method.stages for method in methods.values()]
     width = max(method.stages for method in methods.values()) + 2.4
     scale = min(1.1, 9 / width)  # inches for the distance of two stages
-    figure, axes = plt.subplots(len(methods), 1, figsize=(scale * width, scale * (sum(heights) + 0.4 * len(methods))),
-                                height_ratios=heights, squeeze=False)
+    figure, axes = plt.subplots(
+        len(methods),
+        1,
+        figsize=(scale * width, scale * (sum(heights) + 0.4 * len(methods))),
+        height_ratios=heights,
+        squeeze=False,
+    )
     for axis, (title, method) in zip(axes[:, 0], methods.items()):
         draw_wiring(axis, method)
         axis.set_xlim(right=width - 0.6)

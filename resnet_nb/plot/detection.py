@@ -11,8 +11,14 @@ from torch import Tensor
 from resnet_nb.plot import COLORS, DASHES, HATCHES, Figure
 
 
-def scenes(images: Tensor, targets: Sequence[dict], classes: Sequence[str], alt: str,
-           predictions: Sequence[dict] | None = None, least: float = 0.5) -> Figure:
+def scenes(
+    images: Tensor,
+    targets: Sequence[dict],
+    classes: Sequence[str],
+    alt: str,
+    predictions: Sequence[dict] | None = None,
+    least: float = 0.5,
+) -> Figure:
     """Images in rows of four with their boxes: objects solid, predictions with a score of `least` or more dashed.
 
     images: uint8 (N, 3, H, W); targets and predictions as in `train.detector`, one dict per image. Names stand above
@@ -42,11 +48,21 @@ def _rectangle(axis: Axes, box: Sequence[float], dashes: str, text: str) -> None
     place, width, height = box[:2], box[2] - box[0], box[3] - box[1]
     if dashes != "-":
         axis.add_patch(Rectangle(place, width, height, fill=False, color="black", linewidth=1.8))
-    axis.add_patch(Rectangle(place, width, height, fill=False, linestyle=dashes, linewidth=1.6,
-                             color="white" if dashes == "-" else "#ffe34d"))
+    axis.add_patch(
+        Rectangle(
+            place, width, height, fill=False, linestyle=dashes, linewidth=1.6, color="white" if dashes == "-" else "#ffe34d"
+        )
+    )
     if text:
-        axis.text(box[0], max(box[1] - 1, 4), text, color="white", fontsize=7.5, va="bottom",
-                  bbox={"facecolor": "black", "alpha": 0.65, "pad": 1, "edgecolor": "none"})
+        axis.text(
+            box[0],
+            max(box[1] - 1, 4),
+            text,
+            color="white",
+            fontsize=7.5,
+            va="bottom",
+            bbox={"facecolor": "black", "alpha": 0.65, "pad": 1, "edgecolor": "none"},
+        )
 
 
 def overlaps(box: Sequence[float], others: dict[str, Sequence[float]], alt: str) -> Figure:
@@ -63,8 +79,11 @@ def overlaps(box: Sequence[float], others: dict[str, Sequence[float]], alt: str)
         for (a1, b1, a2, b2), dashes, color in ((box, "-", COLORS[0]), (other, "--", COLORS[1])):
             look = {"fill": False, "linestyle": dashes, "color": color, "linewidth": 2}
             axis.add_patch(Rectangle((a1, b1), a2 - a1, b2 - b1, **look))
-        axis.set(xlim=(corners[:, [0, 2]].min() - margin, corners[:, [0, 2]].max() + margin),
-                 ylim=(corners[:, [1, 3]].max() + margin, corners[:, [1, 3]].min() - margin), aspect="equal")
+        axis.set(
+            xlim=(corners[:, [0, 2]].min() - margin, corners[:, [0, 2]].max() + margin),
+            ylim=(corners[:, [1, 3]].max() + margin, corners[:, [1, 3]].min() - margin),
+            aspect="equal",
+        )
         axis.set_title(title, fontsize=11)
     return Figure(figure, alt)
 
@@ -79,8 +98,7 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], alt: str)
         highest = np.maximum.accumulate(precision[::-1])[::-1]
         look = {"color": COLORS[i], "linestyle": DASHES[i % len(DASHES)]}
         axis.plot(recall, precision, linewidth=0.8, marker=".", markersize=4, **look)
-        axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2,
-                  label=name, **look)
+        axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2, label=name, **look)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.05))
     axis.legend(loc="lower left")
     return Figure(figure, alt)
@@ -92,8 +110,15 @@ def gains(values: dict[str, dict[str, float]], ylabel: str, alt: str) -> Figure:
     figure, axis = plt.subplots(figsize=(10, 3.4))
     width = 0.8 / len(series)
     for i, name in enumerate(series):
-        axis.bar([place + i * width for place in range(len(values))], [row[name] for row in values.values()], width,
-                 label=name, color=COLORS[i], hatch=HATCHES[i % len(HATCHES)], edgecolor="white")
+        axis.bar(
+            [place + i * width for place in range(len(values))],
+            [row[name] for row in values.values()],
+            width,
+            label=name,
+            color=COLORS[i],
+            hatch=HATCHES[i % len(HATCHES)],
+            edgecolor="white",
+        )
     axis.set_xticks([place + 0.4 - width / 2 for place in range(len(values))], list(values), rotation=50, ha="right")
     axis.axhline(0, color="0.25", linewidth=1)
     axis.set_ylabel(ylabel)

@@ -39,8 +39,15 @@ def draw_block(axis: Axes, block: nn.Module) -> None:
     if shortcut:
         plus(axis, 0, -0.6, 15, 0.12)
         around = Path([(0, top), (1.5, top), (1.5, -0.6), (0.2, -0.6)])
-        axis.add_patch(FancyArrowPatch(path=around, arrowstyle="-|>", mutation_scale=12, color="0.25",
-                                       linestyle="-" if isinstance(block.downsample, nn.Identity) else ":"))
+        axis.add_patch(
+            FancyArrowPatch(
+                path=around,
+                arrowstyle="-|>",
+                mutation_scale=12,
+                color="0.25",
+                linestyle="-" if isinstance(block.downsample, nn.Identity) else ":",
+            )
+        )
         axis.text(1.6, top / 2 - 0.3, shortcut, va="center")
     arrow(axis, (0, -0.78), (0, -1.1))
     axis.text(0.12, -1.0, "relu", va="center", fontsize=10)
@@ -82,12 +89,21 @@ def _draw_shortcuts(axis: Axes, x: float, model: nn.Module, places: dict[str, li
         if not isinstance(shortcut, NoShortcut):
             dots = "-" if isinstance(shortcut, nn.Identity) else (0, (1, 1.5))
             ends = (x + 0.62, places[block][0] - 0.5), (x + 0.62, places[block][-1] + 0.42)
-            axis.add_patch(FancyArrowPatch(*ends, connectionstyle="arc3,rad=-0.45", arrowstyle="-|>",
-                                           mutation_scale=7, linestyle=dots, color="0.2", linewidth=1))
+            axis.add_patch(
+                FancyArrowPatch(
+                    *ends,
+                    connectionstyle="arc3,rad=-0.45",
+                    arrowstyle="-|>",
+                    mutation_scale=7,
+                    linestyle=dots,
+                    color="0.2",
+                    linewidth=1,
+                )
+            )
 
 
 def _block_of(layer) -> str:
-    """"layer2.0" for a layer of that block, "" for a layer outside the blocks."""
+    """ "layer2.0" for a layer of that block, "" for a layer outside the blocks."""
     parts = layer.name.split(".") if layer is not None else []
     return ".".join(parts[:2]) if parts and parts[0].startswith("layer") else ""
 
@@ -118,11 +134,19 @@ def box(axis: Axes, x: float, y: float, width: float, height: float, text: str, 
 
 def plus(axis: Axes, x: float, y: float, size: int = 13, pad: float = 0.1) -> None:
     """The addition: a plus in a circle."""
-    axis.text(x, y, "+", ha="center", va="center", fontsize=size,
-              bbox={"boxstyle": f"circle,pad={pad}", "facecolor": "white", "edgecolor": "0.25"})
+    axis.text(
+        x,
+        y,
+        "+",
+        ha="center",
+        va="center",
+        fontsize=size,
+        bbox={"boxstyle": f"circle,pad={pad}", "facecolor": "white", "edgecolor": "0.25"},
+    )
 
 
 def arrow(axis: Axes, start: tuple, end: tuple, scale: int = 9) -> None:
     """A straight arrow."""
-    axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=scale, color="0.25", linewidth=1,
-                                   shrinkA=0, shrinkB=0))
+    axis.add_patch(
+        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=scale, color="0.25", linewidth=1, shrinkA=0, shrinkB=0)
+    )

@@ -29,8 +29,9 @@ def draw_unit(axis: Axes, unit: Unit) -> None:
     axis.plot([0, 0], [split + 0.2, add + 0.2], color="0.25", linewidth=3.5 if clean else 1, zorder=0.5)
     if text:
         box(axis, 0, (split + add) / 2, 1.15, 0.62, text, "#fbe3d6", 9)
-    axis.add_patch(FancyArrowPatch(path=Path([(1.3, end), (1.3, add), (0.2, add)]), arrowstyle="-|>", mutation_scale=9,
-                                   color="0.25"))
+    axis.add_patch(
+        FancyArrowPatch(path=Path([(1.3, end), (1.3, add), (0.2, add)]), arrowstyle="-|>", mutation_scale=9, color="0.25")
+    )
     plus(axis, 0, add)
     last = _chain(axis, unit.after, 0, add - 0.22)
     arrow(axis, (0, last), (0, last - 0.4))
@@ -97,8 +98,24 @@ def _wire(axis: Axes, start: int, end: int, value, labels: bool) -> None:
     """An arc below the row, deeper the further it goes."""
     ends = (start + 0.12, -0.3), (end - 0.12, -0.3)
     bend = 0.6 if end - start == 1 else 0.4
-    axis.add_patch(FancyArrowPatch(*ends, connectionstyle=f"arc3,rad={bend}", arrowstyle="-|>", mutation_scale=8,
-                                   color="0.25", linewidth=1 if labels else 0.7, linestyle="-" if value > 0 else (0, (1, 1.5))))
+    axis.add_patch(
+        FancyArrowPatch(
+            *ends,
+            connectionstyle=f"arc3,rad={bend}",
+            arrowstyle="-|>",
+            mutation_scale=8,
+            color="0.25",
+            linewidth=1 if labels else 0.7,
+            linestyle="-" if value > 0 else (0, (1, 1.5)),
+        )
+    )
     if labels:
-        axis.text((start + end) / 2, -0.3 - bend * (end - start - 0.24) / 2, f"{value}", ha="center", va="center",
-                  fontsize=10, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8})
+        axis.text(
+            (start + end) / 2,
+            -0.3 - bend * (end - start - 0.24) / 2,
+            f"{value}",
+            ha="center",
+            va="center",
+            fontsize=10,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+        )

@@ -31,15 +31,42 @@ def index() -> pd.DataFrame:
     for path in sorted(RECORDED.glob("*/*/run.json")):
         info, last = read_json(path), read_log(path.parent / "log.jsonl")[-1]
         recipe = info["recipe"]
-        rows.append({
-            "schedule": path.parent.parent.name, "model": info["model"],
-            "variant": _variant(info["overrides"]), "seed": info["seed"], "data": info["data"]["name"],
-            "iterations": recipe["iterations"], "batch_size": recipe["batch_size"], "precision": info["precision"],
-            "processes": info["processes"], "device": info["device"], "hours": info["wall_seconds"] / 3600,
-            "train_error": last["train_error"], "test_error": last["test_error"], "weights": "weights_sha256" in info, "folder": path.parent,
-        })  # fmt: skip
-    return pd.DataFrame(rows, columns=[*KEYS, "data", "iterations", "batch_size", "precision", "processes", "device",
-                                       "hours", "train_error", "test_error", "weights", "folder"])
+        rows.append(
+            {
+                "schedule": path.parent.parent.name,
+                "model": info["model"],
+                "variant": _variant(info["overrides"]),
+                "seed": info["seed"],
+                "data": info["data"]["name"],
+                "iterations": recipe["iterations"],
+                "batch_size": recipe["batch_size"],
+                "precision": info["precision"],
+                "processes": info["processes"],
+                "device": info["device"],
+                "hours": info["wall_seconds"] / 3600,
+                "train_error": last["train_error"],
+                "test_error": last["test_error"],
+                "weights": "weights_sha256" in info,
+                "folder": path.parent,
+            }
+        )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            *KEYS,
+            "data",
+            "iterations",
+            "batch_size",
+            "precision",
+            "processes",
+            "device",
+            "hours",
+            "train_error",
+            "test_error",
+            "weights",
+            "folder",
+        ],
+    )
 
 
 def logs(schedule: str | None = None) -> pd.DataFrame:
@@ -47,8 +74,11 @@ def logs(schedule: str | None = None) -> pd.DataFrame:
 
     Raises InputError if nothing is recorded under that schedule.
     """
-    parts = [pd.DataFrame(read_log(row["folder"] / "log.jsonl")).assign(**{key: row[key] for key in KEYS})
-             for row in index().to_dict("records") if schedule in (None, row["schedule"])]
+    parts = [
+        pd.DataFrame(read_log(row["folder"] / "log.jsonl")).assign(**{key: row[key] for key in KEYS})
+        for row in index().to_dict("records")
+        if schedule in (None, row["schedule"])
+    ]
     if not parts:
         raise InputError(f"no recorded runs of schedule {schedule!r}; there are: {', '.join(schedules())}")
     return pd.concat(parts, ignore_index=True)
@@ -71,8 +101,13 @@ def summary() -> pd.DataFrame:
     rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
     printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
     groups = index().groupby(["schedule", "data", "model", "variant", "precision", "processes"], sort=False)
-    found = groups.agg(seeds=("seed", "count"), train_error=("train_error", "mean"),
-                       mean=("test_error", "mean"), std=("test_error", "std"), hours=("hours", "mean")).reset_index()
+    found = groups.agg(
+        seeds=("seed", "count"),
+        train_error=("train_error", "mean"),
+        mean=("test_error", "mean"),
+        std=("test_error", "std"),
+        hours=("hours", "mean"),
+    ).reset_index()
     comparable = (found["variant"] == "") & found["data"].str.startswith("cifar10")
     return found.assign(paper=found["model"].where(comparable).map(printed))
 
@@ -102,7 +137,9 @@ def load(name: str, seed: int = 0, schedule: str | None = None) -> nn.Module:
 
 def _variant(overrides: dict) -> str:
     # :g so that -6.0 is -6
-    return ", ".join(f"{key} {value:g}" if type(value) is float else f"{key} {value}" for key, value in sorted(overrides.items()))
+    return ", ".join(
+        f"{key} {value:g}" if type(value) is float else f"{key} {value}" for key, value in sorted(overrides.items())
+    )
 
 
 def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, variant: str = "") -> Path:
@@ -110,8 +147,9 @@ def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, var
     for choice in [schedule] if schedule else schedules():
         for folder in fitting.loc[fitting["schedule"] == choice, "folder"]:
             return folder
-    names = "; ".join(f"{row.model}{row.variant and ', ' + row.variant} (seed {row.seed}, {row.schedule})"
-                      for row in found.itertuples())
+    names = "; ".join(
+        f"{row.model}{row.variant and ', ' + row.variant} (seed {row.seed}, {row.schedule})" for row in found.itertuples()
+    )
     what = ", ".join(filter(None, [name, variant, f"seed {seed}", f"schedule {schedule}"]))
     raise InputError(f"nothing recorded of {what}; there are: {names}")
 

@@ -7,5 +7,20 @@ from resnet_nb.train.recipe import RECIPES, Recipe, augmentation_of, recipe_for
 from resnet_nb.train.run import run
 from resnet_nb.train.trainer import Trainer, evaluate, fit, training_step
 
-__all__ = ["RECIPES", "Recipe", "Trainer", "World", "augmentation_of", "evaluate", "fit", "float32_as", "join", "load_run",
-           "local_device", "machine", "recipe_for", "run", "training_step"]
+__all__ = [
+    "RECIPES",
+    "Recipe",
+    "Trainer",
+    "World",
+    "augmentation_of",
+    "evaluate",
+    "fit",
+    "float32_as",
+    "join",
+    "load_run",
+    "local_device",
+    "machine",
+    "recipe_for",
+    "run",
+    "training_step",
+]

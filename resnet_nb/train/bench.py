@@ -47,21 +47,37 @@ class Bench:
 
     def __str__(self) -> str:
         ours = statistics.median(self.ours)
-        floors = {"arithmetic": (self.flops, self.flops_per_second, "GFLOP"),
-                  "memory": (self.bytes, self.bytes_per_second, "GB")}
-        return "\n".join([
-            *(f"{name:10} {self.batch_size / seconds:9,.0f} img/s {1000 * seconds:9.2f} ms per iteration"
-              for name, seconds in (("usual loop", statistics.median(self.usual)), ("ours", ours))),
-            f"ratio      {statistics.median(self.ratios):9.2f} ({min(self.ratios):.2f} to {max(self.ratios):.2f} "
-            f"over {len(self.ratios)} interleaved rounds)",
-            *(f"{name} floor: {amount / 1e9:.2f} {unit} at {rate / 1e9:,.0f} {unit}/s measured = "
-              f"{1000 * amount / rate:.2f} ms, {amount / rate / ours:.0%} of ours"
-              for name, (amount, rate, unit) in floors.items()),
-        ])  # fmt: skip
+        floors = {
+            "arithmetic": (self.flops, self.flops_per_second, "GFLOP"),
+            "memory": (self.bytes, self.bytes_per_second, "GB"),
+        }
+        return "\n".join(
+            [
+                *(
+                    f"{name:10} {self.batch_size / seconds:9,.0f} img/s {1000 * seconds:9.2f} ms per iteration"
+                    for name, seconds in (("usual loop", statistics.median(self.usual)), ("ours", ours))
+                ),
+                f"ratio      {statistics.median(self.ratios):9.2f} ({min(self.ratios):.2f} to {max(self.ratios):.2f} "
+                f"over {len(self.ratios)} interleaved rounds)",
+                *(
+                    f"{name} floor: {amount / 1e9:.2f} {unit} at {rate / 1e9:,.0f} {unit}/s measured = "
+                    f"{1000 * amount / rate:.2f} ms, {amount / rate / ours:.0%} of ours"
+                    for name, (amount, rate, unit) in floors.items()
+                ),
+            ]
+        )
 
 
-def bench(name: str, data: Dataset, device: str = "cpu", precision: str = "float32", batch_size: int = 128,
-          rounds: int = 5, seconds: float = 3.0, progress: bool = False) -> Bench:
+def bench(
+    name: str,
+    data: Dataset,
+    device: str = "cpu",
+    precision: str = "float32",
+    batch_size: int = 128,
+    rounds: int = 5,
+    seconds: float = 3.0,
+    progress: bool = False,
+) -> Bench:
     """Time both loops on `data`: `rounds` times, each for about `seconds`, in turn.
 
     The usual loop: torchvision transforms on PIL images in a DataLoader with workers, eager float32 with
@@ -111,9 +127,14 @@ class _Pictures:
         self.images = data.train_images.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = data.train_labels.tolist()
         scaled = self.images.astype(np.float32) / 255
-        self.transform = transforms.Compose([
-            transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-            transforms.Normalize(scaled.mean((0, 1, 2)), scaled.std((0, 1, 2)))])
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(scaled.mean((0, 1, 2)), scaled.std((0, 1, 2))),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -123,8 +144,15 @@ class _Pictures:
 
 
 def _usual(model: nn.Module, data: Dataset, device: torch.device, batch_size: int) -> Iterator[None]:
-    loader = DataLoader(_Pictures(data), batch_size, shuffle=True, drop_last=True, persistent_workers=True,
-                        num_workers=min(8, os.cpu_count() or 1), pin_memory=device.type == "cuda")
+    loader = DataLoader(
+        _Pictures(data),
+        batch_size,
+        shuffle=True,
+        drop_last=True,
+        persistent_workers=True,
+        num_workers=min(8, os.cpu_count() or 1),
+        pin_memory=device.type == "cuda",
+    )
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     loss_sum, right = 0.0, 0
@@ -154,9 +182,11 @@ def _iterations(loop: Iterator[None], device: torch.device, seconds: float) -> i
 
 def _time(loop: Iterator[None], iterations: int, device: torch.device) -> float:
     """Seconds per iteration, the device's work included."""
+
     def run() -> None:
         for _ in range(iterations):
             next(loop)
+
     return _seconds(run, device) / iterations
 
 

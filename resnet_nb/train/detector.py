@@ -17,8 +17,15 @@ COCO = tuple(i / 100 for i in range(50, 100, 5))  # IoU thresholds of mAP@[.5, .
 MOST = 100  # predictions of one class that count in one image (COCO)
 
 
-def fit_detector(detector: FasterRCNN, images: Tensor, targets: Sequence[Objects], iterations: int, batch_size: int = 4,
-                 lr: float = 0.02, report: Callable[[dict], None] | None = None) -> list[dict]:
+def fit_detector(
+    detector: FasterRCNN,
+    images: Tensor,
+    targets: Sequence[Objects],
+    iterations: int,
+    batch_size: int = 4,
+    lr: float = 0.02,
+    report: Callable[[dict], None] | None = None,
+) -> list[dict]:
     """Train all weights in place with SGD (momentum 0.9, weight decay 1e-4); returns one line per iteration.
 
     images: uint8 (N, 3, H, W), read in their order, from the start again after the last; targets: boxes float32
@@ -29,8 +36,10 @@ def fit_detector(detector: FasterRCNN, images: Tensor, targets: Sequence[Objects
     FloatingPointError when a loss is not finite.
     """
     if len(images) != len(targets) or not 1 <= batch_size <= len(images) or iterations < 1:
-        raise InputError(f"need one target per image, batches of 1 to {len(images)} images and at least one iteration; "
-                         f"got {len(targets)} targets, batch_size {batch_size}, {iterations} iterations")
+        raise InputError(
+            f"need one target per image, batches of 1 to {len(images)} images and at least one iteration; "
+            f"got {len(targets)} targets, batch_size {batch_size}, {iterations} iterations"
+        )
     weights = [weight for weight in detector.parameters() if weight.requires_grad]
     optimizer = torch.optim.SGD(weights, lr=lr, momentum=0.9, weight_decay=1e-4)
     log = []
@@ -103,8 +112,9 @@ def _nothing_suppressed(heads: RoIHeads) -> Iterator[None]:
         heads.nms_thresh, heads.detections_per_img = before
 
 
-def match(predictions: Sequence[Objects], targets: Sequence[Objects], label: int,
-          thresholds: Sequence[float] = (0.5,)) -> tuple[np.ndarray, np.ndarray, int]:
+def match(
+    predictions: Sequence[Objects], targets: Sequence[Objects], label: int, thresholds: Sequence[float] = (0.5,)
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Which predictions of one class hit an object, by COCO's rule, over all images with the best score first.
 
     Each prediction, in the order of scores, takes the object of its class and image that it overlaps most among those
@@ -159,8 +169,9 @@ def average_precision(hits: np.ndarray, count: int, points: int | None = 101) ->
     return float(np.append(highest, 0.0)[np.minimum(at, len(hits))].mean())
 
 
-def average_precisions(predictions: Sequence[Objects], targets: Sequence[Objects], thresholds: Sequence[float] = COCO,
-                       points: int | None = 101) -> dict[int, np.ndarray]:
+def average_precisions(
+    predictions: Sequence[Objects], targets: Sequence[Objects], thresholds: Sequence[float] = COCO, points: int | None = 101
+) -> dict[int, np.ndarray]:
     """AP of each class that has objects: label -> (thresholds,), in [0, 1].
 
     Raises InputError unless there is one prediction dict per target and at least one object.
@@ -177,8 +188,9 @@ def average_precisions(predictions: Sequence[Objects], targets: Sequence[Objects
     return found
 
 
-def mean_average_precision(predictions: Sequence[Objects], targets: Sequence[Objects],
-                           thresholds: Sequence[float] = COCO) -> float:
+def mean_average_precision(
+    predictions: Sequence[Objects], targets: Sequence[Objects], thresholds: Sequence[float] = COCO
+) -> float:
     """mAP in [0, 1]: mean over the classes that have objects and over the thresholds; COCO's mAP@[.5, .95] by default.
 
     thresholds=(0.5,) gives mAP@.5. Equal to pycocotools; see `average_precisions` for errors.

@@ -33,8 +33,10 @@ class World:
         Raises InputError if the parts cannot be equal.
         """
         if len(batch) % self.size:
-            raise InputError(f"a batch of {len(batch)} cannot be shared equally by {self.size} processes; "
-                             "choose --nproc-per-node so that it divides the batch size")
+            raise InputError(
+                f"a batch of {len(batch)} cannot be shared equally by {self.size} processes; "
+                "choose --nproc-per-node so that it divides the batch size"
+            )
         return batch.tensor_split(self.size)[self.rank]
 
     def add(self, value: Tensor) -> Tensor:
@@ -87,8 +89,9 @@ class World:
         except RuntimeError as error:
             if self.size == 1:
                 raise
-            raise TrainingStopped(f"a process of the job failed ({first_line(error)}); the same command continues "
-                                  "from the last checkpoint") from error
+            raise TrainingStopped(
+                f"a process of the job failed ({first_line(error)}); the same command continues from the last checkpoint"
+            ) from error
 
 
 @contextmanager
@@ -103,8 +106,9 @@ def join() -> Iterator[World]:
         yield World()
         return
     if missing := {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} - os.environ.keys():
-        raise InputError(f"WORLD_SIZE is {size}, but {', '.join(sorted(missing))} is not set; "
-                         "start several processes with torchrun")
+        raise InputError(
+            f"WORLD_SIZE is {size}, but {', '.join(sorted(missing))} is not set; start several processes with torchrun"
+        )
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
     try:
         yield World(dist.get_rank(), size)
@@ -123,8 +127,9 @@ def local_device(name: str) -> str:
     if name != "cuda":
         raise InputError(f"{processes} processes cannot share {name}; use --device cuda, which gives each its own")
     if torch.cuda.device_count() < processes:
-        raise InputError(f"{processes} processes need as many GPUs, there are {torch.cuda.device_count()}; "
-                         "lower --nproc-per-node")
+        raise InputError(
+            f"{processes} processes need as many GPUs, there are {torch.cuda.device_count()}; lower --nproc-per-node"
+        )
     device = f"cuda:{os.environ['LOCAL_RANK']}"
     torch.cuda.set_device(device)
     return device

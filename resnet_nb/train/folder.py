@@ -119,16 +119,19 @@ class RunFolder:
         found = _complete(found)
         for key, value in self.settings.items():
             if found.get(key) != value:
-                raise InputError(f"{where} is of another run: its {key} is {found.get(key)}, asked for {value}; "
-                                 "choose another --out")
+                raise InputError(
+                    f"{where} is of another run: its {key} is {found.get(key)}, asked for {value}; choose another --out"
+                )
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise TrainingStopped(f"cannot write to {self.out} ({error.strerror or error}); what was saved before is "
-                                  "kept: make room, and the same command continues") from error
+            raise TrainingStopped(
+                f"cannot write to {self.out} ({error.strerror or error}); what was saved before is "
+                "kept: make room, and the same command continues"
+            ) from error
 
 
 def _complete(info: dict) -> dict:
@@ -167,8 +170,10 @@ def machine(device: str) -> dict:
         where = torch.cuda.get_device_name(device)
     else:
         where = f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {os.cpu_count()} cores)"
-    return {"device": where, "versions": {
-        "resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()}}
+    return {
+        "device": where,
+        "versions": {"resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
 
 
 def read_json(path: Path) -> dict:

@@ -20,10 +20,13 @@ class Meter(nn.Module):
         super().__init__()
         self.warmup_lr = recipe.warmup_lr if recipe.open_warmup else None
         for name, value in {
-            "sums": torch.zeros(2, dtype=torch.float64), "iteration": torch.tensor(0), "bad": torch.tensor(-1),
-            "recent": torch.ones(WINDOW, dtype=torch.float64), "warmup": torch.tensor(0),
+            "sums": torch.zeros(2, dtype=torch.float64),
+            "iteration": torch.tensor(0),
+            "bad": torch.tensor(-1),
+            "recent": torch.ones(WINDOW, dtype=torch.float64),
+            "warmup": torch.tensor(0),
             "warming": torch.tensor(int(recipe.open_warmup)),
-        }.items():  # fmt: skip
+        }.items():
             self.register_buffer(name, value)
 
     def adjust(self, rate: Tensor) -> None:

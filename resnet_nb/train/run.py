@@ -24,9 +24,22 @@ from resnet_nb.train.recipe import Recipe
 from resnet_nb.train.trainer import Trainer
 
 
-def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: int = 0, device: str = "cpu", *,
-        overrides: dict | None = None, precision: str = "float32", source: str = "", deadline: float | None = None,
-        save_seconds: float = 60.0, world: World = World(), progress: bool = False) -> dict | None:
+def run(
+    name: str,
+    data: Dataset | ImageFiles,
+    out: Path,
+    recipe: Recipe,
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    overrides: dict | None = None,
+    precision: str = "float32",
+    source: str = "",
+    deadline: float | None = None,
+    save_seconds: float = 60.0,
+    world: World = World(),
+    progress: bool = False,
+) -> dict | None:
     """Train the network called `name` in the folder `out`; returns its last log line, None if time ran out.
 
     Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source,
@@ -48,10 +61,19 @@ def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: 
     if "num_classes" in (overrides or {}):
         raise InputError("num_classes is no override of a training: it comes from the data")
     settings = {
-        "model": name, "overrides": overrides or {}, "recipe": asdict(recipe), "seed": seed,
-        "precision": precision, "processes": world.size,
-        "data": {"name": data.name, "fingerprint": data.fingerprint, "classes": data.classes,
-                 "train": len(data.train_labels), "test": len(data.test_labels)},
+        "model": name,
+        "overrides": overrides or {},
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "precision": precision,
+        "processes": world.size,
+        "data": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "classes": data.classes,
+            "train": len(data.train_labels),
+            "test": len(data.test_labels),
+        },
     }
     with world.agreed():
         folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
@@ -65,9 +87,16 @@ def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: 
             with torch.no_grad():
                 images, _ = next(iter(data.test_batches(1, slice(1))))
                 model.eval()(data.center(images))  # too small images: told before anything is written
-        trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world,
-                          note=note if writes else lambda line: None,
-                          progress=progress and writes and sys.stderr.isatty())  # a file gets one bar, not two
+        trainer = Trainer(
+            model,
+            data.to(device),
+            recipe,
+            seed,
+            precision=precision,
+            world=world,
+            note=note if writes else lambda line: None,
+            progress=progress and writes and sys.stderr.isatty(),
+        )  # a file gets one bar, not two
         with world.agreed():
             if writes:
                 held.enter_context(folder.locked())
@@ -79,8 +108,9 @@ def run(name: str, data: Dataset | ImageFiles, out: Path, recipe: Recipe, seed: 
             state, damage = folder.load_checkpoint()
         session = _Session(folder, trainer, writes)
         session.begin(state, damage, {"source": source or data.name, **machine(device)})
-        with bar(shown=progress and writes, total=recipe.iterations, initial=trainer.iteration, desc=name, unit=" it",
-                 delay=0) as shown:
+        with bar(
+            shown=progress and writes, total=recipe.iterations, initial=trainer.iteration, desc=name, unit=" it", delay=0
+        ) as shown:
             done = session.train(deadline, save_seconds, shown)
     return trainer.log[-1] if done else None
 
@@ -141,8 +171,9 @@ class _Session:
             try:
                 done = self.trainer.train(report, pause)
                 if done and self.writes:
-                    self.folder.finish({**self.info, "wall_seconds": round(self.seconds, 1)},
-                                       self.trainer.log, self.trainer.model)
+                    self.folder.finish(
+                        {**self.info, "wall_seconds": round(self.seconds, 1)}, self.trainer.log, self.trainer.model
+                    )
                 elif not done:
                     self.save()
             except InputError as error:  # an image that cannot be decoded
@@ -151,8 +182,11 @@ class _Session:
                     note(f"error: process {self.trainer.world.rank}: {error}")
                 raise
             except FloatingPointError as error:
-                kept = (f"the last good checkpoint in {self.folder.out} is of iteration {self.saved:,}" if self.saved
-                        else "no checkpoint was written before")
+                kept = (
+                    f"the last good checkpoint in {self.folder.out} is of iteration {self.saved:,}"
+                    if self.saved
+                    else "no checkpoint was written before"
+                )
                 raise FloatingPointError(f"{error}; {kept}") from error
         if signals:
             raise Interrupted(signals[0])
@@ -162,8 +196,7 @@ class _Session:
         """Write a checkpoint if there is anything new, and if it is finite."""
         if self.writes and self.saved < self.trainer.iteration:
             self.trainer.check_finite()
-            self.folder.save({"seconds": self.seconds, "rng": torch.get_rng_state(),
-                              "trainer": self.trainer.state_dict()})
+            self.folder.save({"seconds": self.seconds, "rng": torch.get_rng_state(), "trainer": self.trainer.state_dict()})
             self.saved = self.trainer.iteration
 
 
@@ -199,4 +232,3 @@ def _continued(old: dict, now: dict, iteration: int, note) -> dict:
         if before[key] != now[key]:
             note(f"note: {key} was {before[key]} and is now {now[key]}; the last bits may differ from those of one piece")
     return {"source": now["source"], "device": old["device"], "versions": old["versions"], "resumed": resumed}
-

@@ -50,46 +50,71 @@ TABLE_1 = {
 # the depths at which the schemes meet: 32 and 56 for three of them, 92 for the 14 stages of rk8
 HIGH_ORDER = [*(f"{scheme}{depth}" for depth in (32, 56) for scheme in ("euler", "midpoint", "rk4")), "euler92", "rk892"]
 PREACT = [
-    *_placements("cifar-preact110"), *_placements("cifar-preact164", bottleneck=True),
+    *_placements("cifar-preact110"),
+    *_placements("cifar-preact164", bottleneck=True),
     *(("cifar-preact110", {"placement": "a", **overrides}) for overrides in TABLE_1.values()),
 ]
 
 
 SWEEPS = {
     # Table 6 and Fig. 6; every seed of all nets before the next seed, the long one last
-    "table6": [*(Job(net, seed) for seed in range(3) for net in _pairs(20, 32, 44, 56, 110)),
-               Job("cifar-resnet110", 3), Job("cifar-resnet110", 4), Job("cifar-resnet1202", 0)],
+    "table6": [
+        *(Job(net, seed) for seed in range(3) for net in _pairs(20, 32, 44, 56, 110)),
+        Job("cifar-resnet110", 3),
+        Job("cifar-resnet110", 4),
+        Job("cifar-resnet1202", 0),
+    ],
     # options A, B and C (§4.1) on the nets of §4.2; A is the nets' own, so in one folder table6 has trained it
-    "shortcuts": [Job(f"cifar-resnet{depth}", seed, overrides)
-                  for seed in range(3) for depth in (20, 56)
-                  for overrides in ({}, {"shortcut": "B"}, {"shortcut": "C"})],
+    "shortcuts": [
+        Job(f"cifar-resnet{depth}", seed, overrides)
+        for seed in range(3)
+        for depth in (20, 56)
+        for overrides in ({}, {"shortcut": "B"}, {"shortcut": "C"})
+    ],
     # plain against residual without a GPU, and the options; the pair that Fig. 6 is about first
-    "cpu": [*(Job(net, 0, recipe="cpu") for net in _pairs(56, 20)),
-            *(Job("cifar-resnet20", 0, {"shortcut": option}, "cpu") for option in "BC"),
-            *(Job(net, seed, recipe="cpu") for seed in (1, 2) for net in _pairs(20)),
-            *(Job(net, 0, recipe="cpu") for net in ("cifar-resnet110", *_pairs(32, 44)))],
+    "cpu": [
+        *(Job(net, 0, recipe="cpu") for net in _pairs(56, 20)),
+        *(Job("cifar-resnet20", 0, {"shortcut": option}, "cpu") for option in "BC"),
+        *(Job(net, seed, recipe="cpu") for seed in (1, 2) for net in _pairs(20)),
+        *(Job(net, 0, recipe="cpu") for net in ("cifar-resnet110", *_pairs(32, 44))),
+    ],
     # 1603.05027, Tables 1 to 3, the medians of 5 runs; every seed of all nets before the next, 1,001 layers last
-    "preact": [*(Job(net, seed, overrides, "preact") for seed in range(5) for net, overrides in PREACT),
-               *(Job("cifar-preact1001", 0, {"placement": placement, "bottleneck": True}, "preact") for placement in "ea")],
+    "preact": [
+        *(Job(net, seed, overrides, "preact") for seed in range(5) for net, overrides in PREACT),
+        *(Job("cifar-preact1001", 0, {"placement": placement, "bottleneck": True}, "preact") for placement in "ea"),
+    ],
     # the start of its Tables 1 and 2 without a GPU
     "preact-cpu": [Job(net, 0, overrides, "start") for net, overrides in PREACT if net == "cifar-preact110"],
     # 2103.15244: the schemes at the same depth, weights and start
     "higher-order": [Job(f"cifar-{net}", seed) for seed in range(3) for net in HIGH_ORDER],
-    "higher-order-cpu": [*(Job(f"cifar-{scheme}32", seed, recipe="shapes") for seed in range(2)
-                           for scheme in ("euler", "midpoint", "rk4")),
-                         *(Job(f"cifar-{scheme}92", 0, recipe="start") for scheme in ("euler", "rk8"))],
+    "higher-order-cpu": [
+        *(Job(f"cifar-{scheme}32", seed, recipe="shapes") for seed in range(2) for scheme in ("euler", "midpoint", "rk4")),
+        *(Job(f"cifar-{scheme}92", 0, recipe="start") for scheme in ("euler", "rk8")),
+    ],
     # the four nets of Fig. 4 without a GPU and without ImageNet
-    "fig4-cpu": [Job(f"{kind}{depth}", 0, options, "shapes")
-                 for depth in (18, 34) for kind, options in (("plain", {}), ("resnet", {"shortcut": "A"}))],
+    "fig4-cpu": [
+        Job(f"{kind}{depth}", 0, options, "shapes")
+        for depth in (18, 34)
+        for kind, options in (("plain", {}), ("resnet", {"shortcut": "A"}))
+    ],
     # what the notebooks take apart live, on data that need no download
-    "shapes": [Job(net, 0, recipe="shapes")
-               for net in ("cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-euler32")],
+    "shapes": [Job(net, 0, recipe="shapes") for net in ("cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-euler32")],
 }
 
 
-def sweep(jobs: list[Job], data: Dataset, out: Path, device: str = "cpu", *, iterations: int | None = None,
-          precision: str = "float32", source: str = "", deadline: float | None = None, progress: bool = False,
-          report: Callable[[str], None] = print) -> bool:
+def sweep(
+    jobs: list[Job],
+    data: Dataset,
+    out: Path,
+    device: str = "cpu",
+    *,
+    iterations: int | None = None,
+    precision: str = "float32",
+    source: str = "",
+    deadline: float | None = None,
+    progress: bool = False,
+    report: Callable[[str], None] = print,
+) -> bool:
     """Train every job in its own folder below `out`; True if all are finished.
 
     Finished runs are skipped and unfinished ones continued; a run that another process is busy with
@@ -102,8 +127,19 @@ def sweep(jobs: list[Job], data: Dataset, out: Path, device: str = "cpu", *, ite
         label = f"[{number}/{len(jobs)}] {job.folder}"
         recipe = recipe_for(job.recipe, job.model, iterations)
         try:
-            last = run(job.model, data, Path(out) / job.folder, recipe, job.seed, device, overrides=job.overrides,
-                       precision=precision, source=source, deadline=deadline, progress=progress)
+            last = run(
+                job.model,
+                data,
+                Path(out) / job.folder,
+                recipe,
+                job.seed,
+                device,
+                overrides=job.overrides,
+                precision=precision,
+                source=source,
+                deadline=deadline,
+                progress=progress,
+            )
         except InUseError:
             report(f"{label}: left to the process that is busy with it")
             left += 1

@@ -37,8 +37,10 @@ def dense_logits(model: ResNet, images: Tensor) -> Tensor:
         raise InputError("fully convolutional testing is for the nets of Table 1: resnet18|34|50|101|152|200, plain18|34")
     maps = model.features(images)
     if min(maps.shape[2:]) < 7:
-        raise InputError(f"images of {images.shape[3]}x{images.shape[2]} pixels are too small for fully convolutional "
-                         "testing; the shorter side must be at least 193 pixels")
+        raise InputError(
+            f"images of {images.shape[3]}x{images.shape[2]} pixels are too small for fully convolutional "
+            "testing; the shorter side must be at least 193 pixels"
+        )
     return F.conv2d(F.avg_pool2d(maps, 7, stride=1), model.fc.weight[:, :, None, None], model.fc.bias)
 
 
@@ -65,8 +67,11 @@ def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center", progr
     """
     view, batch_size, score = {
         "center": (None, 128, lambda images: model(data.center(images)).softmax(1)),
-        "10-crop": (data.augmentation.testing(data.augmentation.test_side), 32,
-                    lambda images: ten_crop_scores(model, images, data.center, data.augmentation.crop)),
+        "10-crop": (
+            data.augmentation.testing(data.augmentation.test_side),
+            32,
+            lambda images: ten_crop_scores(model, images, data.center, data.augmentation.crop),
+        ),
         "multi-scale": (v2.PILToTensor(), 1, lambda images: multi_scale_scores(model, images, data.center_channels)),
     }.get(testing, (None, 0, None))
     if score is None:

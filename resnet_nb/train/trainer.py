@@ -19,8 +19,9 @@ from resnet_nb.train.precision import float32_as, require_precision
 from resnet_nb.train.recipe import Recipe
 
 
-def evaluate(model: nn.Module, data: Dataset | ImageFiles, batch_size: int = 500, world: World = World(),
-             progress: bool = False) -> tuple[float, float]:
+def evaluate(
+    model: nn.Module, data: Dataset | ImageFiles, batch_size: int = 500, world: World = World(), progress: bool = False
+) -> tuple[float, float]:
     """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
 
     Every image counts once, whatever the batch size and the number of processes. The model's mode is put back.
@@ -32,8 +33,10 @@ def evaluate(model: nn.Module, data: Dataset | ImageFiles, batch_size: int = 500
     world.copy_buffers(model)
     part = slice(world.rank, None, world.size)
     try:
-        with torch.no_grad(), bar(shown=progress, desc="testing", total=len(data.test_labels[part]), unit=" images",
-                                  leave=False) as shown:
+        with (
+            torch.no_grad(),
+            bar(shown=progress, desc="testing", total=len(data.test_labels[part]), unit=" images", leave=False) as shown,
+        ):
             for images, labels in data.test_batches(batch_size, part):
                 logits = model(data.center(images))
                 wrong_loss[0] += (logits.argmax(1) != labels).sum()
@@ -57,9 +60,18 @@ class Trainer:
     Raises InputError on a bad precision, no iterations, or a batch size that the data or the processes cannot give.
     """
 
-    def __init__(self, model: nn.Module, data: Dataset | ImageFiles, recipe: Recipe, seed: int = 0, every: int | None = None,
-                 precision: str = "float32", world: World = World(), note: Callable[[str], None] = print,
-                 progress: bool = False):
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Dataset | ImageFiles,
+        recipe: Recipe,
+        seed: int = 0,
+        every: int | None = None,
+        precision: str = "float32",
+        world: World = World(),
+        note: Callable[[str], None] = print,
+        progress: bool = False,
+    ):
         self.data, self.recipe, self.precision, self.world = data, recipe, precision, world
         self.note, self.progress = note, progress
         self.device = data.device
@@ -78,8 +90,9 @@ class Trainer:
         cuda = self.device.type == "cuda"
         # a tensor, so that a replayed graph sees it change; the fused CUDA kernel wants float32
         self.rate = torch.tensor(recipe.lr, dtype=torch.float32 if cuda else torch.float64, device=self.device)
-        self.optimizer = torch.optim.SGD(model.parameters(), lr=self.rate, momentum=recipe.momentum,
-                                         weight_decay=recipe.weight_decay, fused=cuda)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=self.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=cuda
+        )
         if recipe.momentum:
             for weight in model.parameters():
                 self.optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
@@ -93,8 +106,7 @@ class Trainer:
         with float32_as(self.precision):
             self._step_function()
 
-    def train(self, report: Callable[[dict], None] | None = None,
-              pause: Callable[["Trainer"], bool] | None = None) -> bool:
+    def train(self, report: Callable[[dict], None] | None = None, pause: Callable[["Trainer"], bool] | None = None) -> bool:
         """Train to the end; True if it was reached. report gets each line of the log when it is made.
 
         pause is called after each iteration; when it returns True on any process, all stop there.
@@ -103,8 +115,7 @@ class Trainer:
         with ExitStack() as held:
             held.enter_context(float32_as(self.precision))
             compute = self._step_function()
-            batches = held.enter_context(closing(
-                self.stream.batches(self.iteration, self.recipe.iterations, self.world.share)))
+            batches = held.enter_context(closing(self.stream.batches(self.iteration, self.recipe.iterations, self.world.share)))
             while self.iteration < self.recipe.iterations:
                 self.rate.fill_(self.recipe.learning_rate(self.iteration, plateaus=self.plateaus))
                 compute(*next(batches))
@@ -134,13 +145,20 @@ class Trainer:
         if bad < 0 and not torch.stack([torch.isfinite(weight).all() for weight in self.model.parameters()]).all():
             bad = self.iteration
         if bad >= 0:
-            raise FloatingPointError(f"the loss is not finite at iteration {bad} (counted from 0); learning rate "
-                                     f"{self.recipe.learning_rate(bad, self.meter.warmup.item(), self.plateaus):g} may be too high")
+            raise FloatingPointError(
+                f"the loss is not finite at iteration {bad} (counted from 0); learning rate "
+                f"{self.recipe.learning_rate(bad, self.meter.warmup.item(), self.plateaus):g} may be too high"
+            )
 
     def state_dict(self) -> dict:
         """Everything that the next step depends on, and the log so far."""
-        return {"iteration": self.iteration, "log": self.log, "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "meter": self.meter.state_dict()}
+        return {
+            "iteration": self.iteration,
+            "log": self.log,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "meter": self.meter.state_dict(),
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from `state` of a trainer of the same settings."""
@@ -184,21 +202,35 @@ class Trainer:
         batch_size = 125 if not self.stream.resident else 2500 if self.device.type == "cuda" else 500
         test_error, test_loss = evaluate(self.model, self.data, batch_size, self.world, self.progress)
         self.meter.sums.zero_()
-        return {"iteration": self.iteration,
-                "lr": self.recipe.learning_rate(self.iteration - 1, *warmup.values(), plateaus=self.plateaus), **warmup, "train_loss": loss,
-                "train_error": 100 * wrong, "test_error": test_error, "test_loss": test_loss}
+        return {
+            "iteration": self.iteration,
+            "lr": self.recipe.learning_rate(self.iteration - 1, *warmup.values(), plateaus=self.plateaus),
+            **warmup,
+            "train_loss": loss,
+            "train_error": 100 * wrong,
+            "test_error": test_error,
+            "test_loss": test_loss,
+        }
 
 
 def _fast_layout(model: nn.Module, device: torch.device) -> torch.memory_format:
     """Channels last, except where oneDNN writes past its memory (uxlfoundation/oneDNN issue 6035)."""
     risky = device.type == "cpu" and any(
         conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 16
-        for conv in model.modules() if isinstance(conv, nn.Conv2d))
+        for conv in model.modules()
+        if isinstance(conv, nn.Conv2d)
+    )
     return torch.contiguous_format if risky else torch.channels_last
 
 
-def fit(model: nn.Module, data: Dataset, recipe: Recipe, seed: int = 0, every: int | None = None,
-        report: Callable[[dict], None] | None = None) -> list[dict]:
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    seed: int = 0,
+    every: int | None = None,
+    report: Callable[[dict], None] | None = None,
+) -> list[dict]:
     """Train `model` in place on the device of `data`; returns the log, one dict per `every` iterations.
 
     A line holds `iteration` (steps done), `lr`, `train_loss` and `train_error` (percent; means over
@@ -211,8 +243,9 @@ def fit(model: nn.Module, data: Dataset, recipe: Recipe, seed: int = 0, every: i
     return trainer.log
 
 
-def training_step(model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor,
-                  bf16: bool = False) -> Tensor:
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, bf16: bool = False
+) -> Tensor:
     """One step of SGD on images (B, 3, H, W) float32 and labels (B,) int64.
 
     Returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device.
