@@ -1,8 +1,17 @@
-"""What can go wrong, told in one line; the command line turns each into that line and an exit code."""
+"""What can go wrong, told in one line, and the checks of input; the command line turns each into that line and an exit code."""
+
+import math
 
 
 class InputError(ValueError):
-    """Bad input: the message says in one line what is wrong, what is allowed and what to do. Exit code 2."""
+    """Bad input: the message says in one line what is wrong, what is allowed and what to do. Exit code 2.
+
+    setting: what would have to be chosen otherwise ("out", "download", ...); the command line names its option for it.
+    """
+
+    def __init__(self, message: str = "", setting: str = ""):
+        super().__init__(message)
+        self.setting = setting
 
 
 class InUseError(InputError):
@@ -24,3 +33,45 @@ class Interrupted(KeyboardInterrupt):
 def first_line(error: BaseException) -> str:
     """The first line of what an exception says, or its name if it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def require_int(name: str, value, least: int, most: int = 2**63 - 1) -> None:
+    """Raise InputError unless `value` is an integer from `least` to `most`; True and False are none."""
+    if type(value) is not int or not least <= value <= most:
+        upper = "" if most >= 2**63 - 1 else f" and at most {most:,}"
+        raise InputError(f"{name} must be an integer of at least {least}{upper}, got {str(value)[:40]!r}")
+
+
+def require_number(name: str, value, least: float, most: float = math.inf, open_end: bool = False) -> None:
+    """Raise InputError unless `value` is a finite number from `least` to `most`; open_end: `least` itself is not allowed."""
+    good = type(value) in (int, float) and math.isfinite(value) and least <= value <= most and not (open_end and value == least)
+    if not good:
+        bound = f"above {least:g}" if open_end else f"of at least {least:g}"
+        upper = "" if most == math.inf else f" and at most {most:g}"
+        raise InputError(f"{name} must be a number {bound}{upper}, got {str(value)[:40]!r}")
+
+
+def require_positive(**values) -> None:
+    """Raise InputError naming the first value that is not a positive integer of at most a million."""
+    for name, value in values.items():
+        if type(value) is not int or not 1 <= value <= 1_000_000:
+            raise InputError(f"{name} must be a positive integer up to 1,000,000, got {str(value)[:40]!r}")
+
+
+def require_choice(name: str, value, allowed) -> None:
+    """Raise InputError unless `value` is one of `allowed`."""
+    if value not in list(allowed):  # a list also takes values that cannot be hashed
+        raise InputError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
+
+
+def require_bool(**values) -> None:
+    """Raise InputError naming the first value that is neither True nor False."""
+    for name, value in values.items():
+        if type(value) is not bool:
+            raise InputError(f"{name} must be True or False, got {value!r}")
+
+
+def require_images(x, smallest: int) -> None:
+    """Raise InputError unless x is a batch (N, 3, H, W) with H and W of at least `smallest` pixels."""
+    if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < smallest:
+        raise InputError(f"images must have shape (N, 3, H, W) with H, W >= {smallest}, got {tuple(x.shape)}")

@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import require_positive
+from resnet_nb.errors import InputError, require_positive
 
 
 def occlusion(model: nn.Module, images: Tensor, labels: Tensor, size: int = 8, stride: int = 4) -> Tensor:

@@ -1,12 +1,14 @@
-"""What stderr shows while something takes longer than two seconds."""
+"""What stderr shows while something takes longer than two seconds; switched on once, by the command line."""
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
 PAUSE = 10.0  # seconds between the lines of a bar in a file
+_switch = {"shown": False}
 
 
 def leads() -> bool:
@@ -14,17 +16,33 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def bar(iterable: Iterable | None = None, *, shown: bool, **settings) -> tqdm:
-    """tqdm's bar, if `shown`; where stderr is no terminal, a line every ten seconds, none of what is over before."""
-    pace = {} if sys.stderr.isatty() else {"delay": PAUSE, "mininterval": PAUSE}
-    return tqdm(iterable, disable=not shown, **{**pace, **settings})
+@contextmanager
+def shown() -> Iterator[None]:
+    """While it lasts, bars and notes appear on stderr, if this process is the one that talks."""
+    before, _switch["shown"] = _switch["shown"], leads()
+    try:
+        yield
+    finally:
+        _switch["shown"] = before
 
 
-def status(doing: str, shown: bool = True) -> tqdm:
-    """A context: while it lasts, and stderr is a terminal, it says what is being done."""
-    return tqdm(desc=doing, bar_format="{desc} ...", leave=False, disable=None if shown else True)
+def bar(doing: str, total: int, iterable: Iterable | None = None, **settings) -> tqdm:
+    """tqdm's bar, if bars are shown.
+
+    Where stderr is no terminal: a line every ten seconds, none of what is over before, and no second bar beside another.
+    """
+    terminal = sys.stderr.isatty()
+    pace = {} if terminal else {"delay": PAUSE, "mininterval": PAUSE}
+    off = not _switch["shown"] or (not terminal and len(getattr(tqdm, "_instances", ())) > 0)
+    return tqdm(iterable, desc=doing, total=total, disable=off, **{**pace, **settings})
+
+
+def status(doing: str) -> tqdm:
+    """A context: while it lasts, bars are shown and stderr is a terminal, it says what is being done."""
+    return tqdm(desc=doing, bar_format="{desc} ...", leave=False, disable=None if _switch["shown"] else True)
 
 
 def note(line: str) -> None:
-    """A line on stderr that leaves the bars whole."""
-    tqdm.write(line, file=sys.stderr)
+    """A line on stderr that leaves the bars whole; only the process that talks has notes."""
+    if leads():
+        tqdm.write(line, file=sys.stderr)

@@ -5,11 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from resnet_nb import bench as module
+from resnet_nb.bench import bench, work
 from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.train import bench as module
-from resnet_nb.train.bench import bench, work
 
 torch.set_num_threads(1)
 

@@ -13,12 +13,12 @@ import pytest
 import torch
 
 from resnet_nb import OLDEST_TORCH, __version__, train
+from resnet_nb.bench import Bench, bench
 from resnet_nb.cli import commands, main
 from resnet_nb.cli.parser import COMMANDS, RECIPES, SWEEPS, WELCOME, parser
 from resnet_nb.data import load, shapes10
 from resnet_nb.paper import counts
-from resnet_nb.train.bench import Bench, bench
-from resnet_nb.train.sweep import SWEEPS as JOBS
+from resnet_nb.recipes import SWEEPS as JOBS
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -206,7 +206,7 @@ def test_bars_of_drawing_and_of_the_bench(monkeypatch):
     data = shapes10(96, 10, progress=True)
     assert re.search(r"drawing shapes10: .* 0/96 ", terminal.getvalue()) and terminal.left() == ""
     for peak in ("_peak_flops", "_peak_bytes"):
-        monkeypatch.setattr(f"resnet_nb.train.bench.{peak}", lambda *args: 1e9)
+        monkeypatch.setattr(f"resnet_nb.bench.{peak}", lambda *args: 1e9)
     bench("cifar-resnet8", data, batch_size=32, rounds=2, seconds=0.01, progress=True)
     assert re.search(r"cifar-resnet8: 100%.*6/6", terminal.getvalue())  # one timing to set up and two rounds, of each loop
 

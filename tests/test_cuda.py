@@ -7,11 +7,12 @@ import pytest
 import torch
 from test_imagenet import SMALL, make_pictures
 
+from resnet_nb.bench import bench
 from resnet_nb.data import load, shapes10
 from resnet_nb.models import build
-from resnet_nb.train import Recipe, Trainer, checkpoint, run
-from resnet_nb.train.bench import bench
-from resnet_nb.train.graph import GraphStep
+from resnet_nb.runs import checkpoint, run
+from resnet_nb.train import Recipe, Trainer
+from resnet_nb.train.loop import GraphStep
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

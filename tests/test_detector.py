@@ -12,22 +12,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_nb.anatomy import describe
-from resnet_nb.data.scenes import CLASSES, scenes
 from resnet_nb.data.shapes import SHAPES
+from resnet_nb.detection.fit import detect, fit_detector, refine
+from resnet_nb.detection.network import faster_rcnn, freeze_bn, scene_detector, split
+from resnet_nb.detection.precision import average_precision, average_precisions, match, mean_average_precision, precision_recall
+from resnet_nb.detection.scenes import CLASSES, scenes
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.models.detector import faster_rcnn, freeze_bn, scene_detector, split
 from resnet_nb.plot import detection
-from resnet_nb.train.detector import (
-    average_precision,
-    average_precisions,
-    detect,
-    fit_detector,
-    match,
-    mean_average_precision,
-    precision_recall,
-    refine,
-)
 
 # --- scenes ----------------------------------------------------------------------------------
 

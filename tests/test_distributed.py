@@ -20,7 +20,8 @@ from safetensors.torch import load_file
 from resnet_nb.data import Stream, shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.train import Recipe, Trainer, World, checkpoint, evaluate, join, load_run, run
+from resnet_nb.runs import checkpoint, load_run, run
+from resnet_nb.train import Recipe, Trainer, World, evaluate, join
 
 RECIPE = Recipe(iterations=7, batch_size=16, lr=0.05, drops=(3, 5))
 SMALL = {"width": 4}

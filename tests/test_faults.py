@@ -28,9 +28,10 @@ from resnet_nb.cli import main
 from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError, Interrupted, InUseError, TrainingStopped
 from resnet_nb.models import build
-from resnet_nb.train import Recipe, Trainer, checkpoint, run
-from resnet_nb.train.folder import RunFolder
-from resnet_nb.train.recipe import WARMUP_ERROR
+from resnet_nb.recipes import WARMUP_ERROR
+from resnet_nb.runs import checkpoint, run
+from resnet_nb.runs.folder import RunFolder
+from resnet_nb.train import Recipe, Trainer
 
 NET = "cifar-resnet8"
 SMALL = {"width": 4}
@@ -465,7 +466,7 @@ def test_a_full_disk_at_other_files(data, whole, tmp_path, monkeypatch, file):
 
     stop_at(tmp_path, data, 6)
     with monkeypatch.context() as patch, pytest.raises(TrainingStopped, match="No space left"):
-        patch.setattr("resnet_nb.train.folder.write_atomically", full)
+        patch.setattr("resnet_nb.runs.folder.write_atomically", full)
         train(tmp_path, data)
     train(tmp_path, data)
     assert result(tmp_path) == whole

@@ -14,7 +14,8 @@ from torch import nn
 from resnet_nb.anatomy import describe
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.models.runge_kutta import Increment, RungeKuttaBlock, Tableau, order_conditions, rooted_trees, tableau
+from resnet_nb.models.butcher import Tableau, order_conditions, rooted_trees, tableau
+from resnet_nb.models.high_order import Increment, RungeKuttaBlock
 from resnet_nb.paper import facts
 
 torch.set_num_threads(1)

@@ -27,8 +27,9 @@ from resnet_nb.data.views import ColorShift, seeded, ten_crops
 from resnet_nb.errors import InputError, Interrupted, TrainingStopped
 from resnet_nb.files import sha256
 from resnet_nb.models import weights as weights_module
-from resnet_nb.train import RECIPES, Recipe, checkpoint, evaluate, load_run, recipe_for, run
-from resnet_nb.train.testing import dense_logits, multi_scale_scores, scores_of, ten_crop_scores, top_k_error
+from resnet_nb.runs import checkpoint, load_run, run
+from resnet_nb.train import RECIPES, Recipe, evaluate, recipe_for
+from resnet_nb.train.evaluation import dense_logits, multi_scale_scores, scores_of, ten_crop_scores, top_k_error
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -98,7 +99,7 @@ def test_plateaus_are_those_of_torch(patience):
 def test_the_training_drops_at_a_plateau_and_after_a_resume(monkeypatch):
     rates = []
     errors = iter([50, 40, 40, 41, 39, 39.5, 39.5, 38, 37, 36])
-    monkeypatch.setattr("resnet_nb.train.trainer.evaluate", lambda *args: (next(errors), 1.0))
+    monkeypatch.setattr("resnet_nb.train.loop.evaluate", lambda *args: (next(errors), 1.0))
     recipe = Recipe(iterations=10, batch_size=16, lr=0.08, drops=(), patience=2)
 
     def trainer():

@@ -12,8 +12,8 @@ from PIL import Image
 
 from resnet_nb import plot
 from resnet_nb.models import BasicBlock
+from resnet_nb.models.butcher import tableau
 from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
-from resnet_nb.models.runge_kutta import tableau
 from resnet_nb.paper import facts
 from resnet_nb.plot import detection
 from resnet_nb.plot.diagrams import draw_block

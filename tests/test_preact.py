@@ -14,7 +14,7 @@ from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
 from resnet_nb.paper import counts, facts, table
-from resnet_nb.train.sweep import TABLE_1
+from resnet_nb.recipes import TABLE_1
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 V2 = "1603.05027"

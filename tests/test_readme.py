@@ -9,7 +9,7 @@ import pytest
 
 from resnet_nb import models, train
 from resnet_nb.cli.parser import EXAMPLES, WELCOME, parser
-from resnet_nb.train.sweep import SWEEPS
+from resnet_nb.recipes import SWEEPS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -13,7 +13,8 @@ from resnet_nb.cli import main
 from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.train import Recipe, evaluate, load_run, run
+from resnet_nb.runs import load_run, run
+from resnet_nb.train import Recipe, evaluate
 
 torch.set_num_threads(1)
 

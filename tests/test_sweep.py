@@ -16,8 +16,10 @@ from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.models.blocks import ZeroPad
-from resnet_nb.train import RECIPES, Trainer, checkpoint, load_run, recipe_for, run
-from resnet_nb.train.sweep import SWEEPS, Job, sweep
+from resnet_nb.recipes import SWEEPS, Job
+from resnet_nb.runs import checkpoint, load_run, run
+from resnet_nb.runs.sweep import sweep
+from resnet_nb.train import RECIPES, Trainer, recipe_for
 
 JOBS = [Job("cifar-resnet8", 0, {"width": 4}, "live"), Job("cifar-plain8", 1, {"width": 4}, "live")]
 

@@ -19,9 +19,11 @@ from resnet_nb import __version__, paper
 from resnet_nb.data import Dataset, Stream, shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.train import RECIPES, Recipe, Trainer, World, evaluate, fit, load_run, recipe_for, run, trainer
-from resnet_nb.train.graph import GraphStep
-from resnet_nb.train.recipe import WARMUP_ERROR
+from resnet_nb.recipes import WARMUP_ERROR
+from resnet_nb.runs import load_run, run
+from resnet_nb.train import RECIPES, Recipe, Trainer, World, evaluate, fit, recipe_for
+from resnet_nb.train import loop as trainer
+from resnet_nb.train.loop import GraphStep
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from resnet_nb import anatomy, data, models, train
+from resnet_nb.bench import bench
 from resnet_nb.errors import InputError, first_line
-from resnet_nb.progress import leads, note, status
-from resnet_nb.train.bench import bench
-from resnet_nb.train.sweep import SWEEPS, sweep
-from resnet_nb.train.testing import scores_of, top_k_error
+from resnet_nb.progress import note, status
+from resnet_nb.recipes import SWEEPS
+from resnet_nb.runs import augmentation_of, folder, training
+from resnet_nb.runs.sweep import sweep
+from resnet_nb.train.evaluation import scores_of, top_k_error
 
 
 def _train(args) -> None:
@@ -20,12 +22,14 @@ def _train(args) -> None:
     if not 0 <= args.seed < 2**63:
         raise InputError(f"--seed must be from 0 to 2**63 - 1, got {args.seed}")
     overrides = _overrides(args)
-    with status(f"building {args.name}", leads()), torch.device("meta"):
+    with status(f"building {args.name}"), torch.device("meta"):
         models.build(args.name, **overrides)  # a wrong name is told before the data are read
     with train.join() as world:
         with world.agreed():
             settings = _training_settings(args, recipe.augmentation)
-        last = train.run(args.name, recipe=recipe, seed=args.seed, overrides=overrides, world=world, out=args.out, **settings)
+        last = training.run(
+            args.name, recipe=recipe, seed=args.seed, overrides=overrides, world=world, out=args.out, **settings
+        )
         if world.rank == 0 and last is None:
             print(f"stopped by the time limit, with a checkpoint in {args.out}; the same command continues")
         elif world.rank == 0:
@@ -57,13 +61,12 @@ def _training_settings(args, augmentation: data.Augmentation | None = None) -> d
         "device": device,
         "precision": args.precision,
         "deadline": deadline,
-        "progress": True,
     }
 
 
 def _load(source: str, download: bool = False, augmentation: data.Augmentation | None = None) -> data.Dataset | data.ImageFiles:
-    with status(f"reading {source}", leads()):
-        return data.load(source, download, leads(), augmentation)
+    with status(f"reading {source}"):
+        return data.load(source, download, augmentation=augmentation)
 
 
 def _overrides(args) -> dict:
@@ -80,8 +83,8 @@ def _evaluate(args) -> None:
     if args.download:
         raise InputError(f"--download fetches torchvision's weights; {args.what} is the folder of a run: leave it out")
     with status(f"loading {args.what}"):
-        model, info, _ = train.load_run(Path(args.what))
-    augmentation = train.augmentation_of(info["recipe"])
+        model, info, _ = folder.load_run(Path(args.what))
+    augmentation = augmentation_of(info["recipe"])
     if augmentation is None and args.testing != "center":
         raise InputError(f"--testing {args.testing} is for runs of the recipe imagenet; {args.what} is none")
     device = _device(args.device)
@@ -96,7 +99,7 @@ def _evaluate(args) -> None:
         _print_errors(info["model"], model, dataset, device, args.testing)
         return
     with train.float32_as("float32"):
-        error, loss = train.evaluate(model.to(device), dataset.to(device), progress=True)
+        error, loss = train.evaluate(model.to(device), dataset.to(device))
     print(f"{info['model']} on {dataset.name}: test error {error:.2f} %, loss {loss:.4f}")
 
 
@@ -120,7 +123,7 @@ def _evaluate_pretrained(args) -> None:
 
 def _print_errors(name: str, model, dataset: data.ImageFiles, device: str, testing: str) -> None:
     with train.float32_as("float32"):
-        scores = scores_of(model.to(device), dataset.to(device), testing, progress=True)
+        scores = scores_of(model.to(device), dataset.to(device), testing)
     top = {k: top_k_error(scores, dataset.test_labels, k) for k in (1, min(5, len(dataset.classes)))}
     errors = ", ".join(f"top-{k} error {error:.2f} %" for k, error in top.items())
     print(f"{name} on {dataset.name}, {testing}: {errors}")
@@ -128,8 +131,8 @@ def _print_errors(name: str, model, dataset: data.ImageFiles, device: str, testi
 
 def _bench(args) -> None:
     device = _device(args.device)
-    found = bench(args.name, data.shapes10(train=4_000, test=10), device, args.precision, progress=True)
-    print(f"{args.name}, {args.precision}, {train.machine(device)['device']}, torch {torch.__version__}\n{found}")
+    found = bench(args.name, data.shapes10(train=4_000, test=10), device, args.precision)
+    print(f"{args.name}, {args.precision}, {train.world.machine(device)['device']}, torch {torch.__version__}\n{found}")
 
 
 def _record(args) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from resnet_nb import __version__
 from resnet_nb.errors import InputError
-from resnet_nb.names import NETWORKS, PRECISIONS, TESTINGS
+from resnet_nb.recipes import NETWORKS, PRECISIONS, RECIPE_LINES, SWEEP_LINES, TESTINGS
 
 PROG = "python -m resnet_nb"
 ABOUT = "Networks and training runs of the ResNet papers (arXiv 1512.03385, 1603.05027, 2103.15244)."
@@ -19,26 +19,6 @@ COMMANDS = {
     "sweep": "train a named list of networks, each in its own folder",
     "bench": "time the usual training loop and this one, side by side",
     "record": "copy a finished run into the package's recorded runs",
-}
-RECIPES = {
-    "cifar": "64,000 iterations of 128 images: the paper's (§4.2); the default",
-    "preact": "64,000 iterations of 128 images: that of 1603.05027",
-    "imagenet": "600,000 iterations of 256 images: the paper's (§3.4)",
-    "live": "100 iterations of 32 images: to see that all works",
-    "cpu": "8,000 iterations of 32 images: for CIFAR-10 on a CPU",
-    "shapes": "2,000 iterations of 32 images: for shapes10 on a CPU",
-    "start": "600 iterations of 32 images: how a training starts",
-}
-SWEEPS = {
-    "table6": "33 runs: Table 6 and Figure 6, 20 to 1202 layers",
-    "shortcuts": "18 runs: options A, B and C (§4.1) at 20 and 56 layers",
-    "preact": "97 runs: Tables 1 to 3 of 1603.05027",
-    "higher-order": "24 runs: Euler, Midpoint, RK4 and RK8 of 2103.15244",
-    "cpu": "15 runs: plain and residual nets without a GPU",
-    "preact-cpu": "14 runs: the start of Tables 1 and 2 of 1603.05027",
-    "higher-order-cpu": "8 runs: the same schemes without a GPU",
-    "fig4-cpu": "4 runs: the nets of Figure 4 on small images",
-    "shapes": "4 runs: the nets that the notebooks take apart",
 }
 EXAMPLES = {
     "describe": """
@@ -106,7 +86,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
-    lists = {"train": f"recipes:\n{_listed(RECIPES)}\n\n", "sweep": f"sweeps:\n{_listed(SWEEPS)}\n\n"}
+    lists = {"train": f"recipes:\n{_listed(RECIPE_LINES)}\n\n", "sweep": f"sweeps:\n{_listed(SWEEP_LINES)}\n\n"}
     for name, what in COMMANDS.items():
         epilog = f"{lists.get(name, '')}examples:{EXAMPLES[name]}" + f"\n\n{CODES}" * (name in lists)
         sub = commands.add_parser(
@@ -148,7 +128,7 @@ def _evaluate(sub: argparse.ArgumentParser) -> None:
 
 
 def _sweep(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("name", metavar="NAME", choices=SWEEPS, help="one of those below")
+    sub.add_argument("name", metavar="NAME", choices=SWEEP_LINES, help="one of those below")
     _training(sub)
 
 

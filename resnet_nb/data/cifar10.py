@@ -16,14 +16,14 @@ FOLDER = CIFAR10.base_folder
 ARCHIVE_BYTES = 170_498_071
 
 
-def read(root: Path, download: bool = False, progress: bool = False):
+def read(root: Path, download: bool = False):
     """Class names, (images, labels) for training and for testing, as arrays (N, 3, 32, 32) uint8 and lists.
 
     Raises InputError naming the first file that is missing or does not have the published md5.
     """
     wrong = _first_wrong(root)
     if wrong and download:
-        fetch(root, progress)
+        fetch(root)
         wrong = _first_wrong(root)
     if wrong:
         raise InputError(wrong)
@@ -48,7 +48,7 @@ def _first_wrong(root: Path) -> str:
     return ""
 
 
-def fetch(root: Path, progress: bool = False) -> None:
+def fetch(root: Path) -> None:
     """Download and unpack the archive below `root`; a second call goes on where the first one stopped.
 
     A process that comes while another one downloads waits for it. Raises InputError if the server
@@ -58,23 +58,23 @@ def fetch(root: Path, progress: bool = False) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".download.lock"):
             if _first_wrong(root):
-                _fetch(root, progress)
+                _fetch(root)
     except OSError as error:
         raise InputError(f"cannot write to {root} ({error.strerror or error})") from error
 
 
-def _fetch(root: Path, progress: bool) -> None:
+def _fetch(root: Path) -> None:
     archive = root / CIFAR10.filename
     partial = archive.with_name(archive.name + ".part")
     if not archive.exists():
-        _download(CIFAR10.url, partial, progress)
+        _download(CIFAR10.url, partial)
         partial.rename(archive)
     if (found := _md5(archive)) != CIFAR10.tgz_md5:
         raise InputError(f"{archive} is damaged: md5 {found}, expected {CIFAR10.tgz_md5}; delete it and try again")
     CIFAR10(str(root), download=True)  # the archive is there: only unpacks
 
 
-def _download(url: str, partial: Path, progress: bool) -> None:
+def _download(url: str, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     if have == ARCHIVE_BYTES:
         return
@@ -85,9 +85,8 @@ def _download(url: str, partial: Path, progress: bool) -> None:
             with (
                 open(partial, "ab" if resumed else "wb") as file,
                 bar(
-                    shown=progress,
-                    desc=CIFAR10.filename,
-                    total=ARCHIVE_BYTES,
+                    CIFAR10.filename,
+                    ARCHIVE_BYTES,
                     initial=have if resumed else 0,
                     unit="B",
                     unit_scale=True,

@@ -17,7 +17,7 @@ from resnet_nb.progress import bar, note
 CACHE = ".resnet_nb_cache.safetensors"
 
 
-def read(root: Path, progress: bool = False):
+def read(root: Path):
     """Class names, (images, labels) for training and (images, labels) for testing, as numpy arrays.
 
     All images must have one size. Raises InputError naming the folder or file at fault.
@@ -31,7 +31,7 @@ def read(root: Path, progress: bool = False):
     key = _key(root, every)
     images = _read_cache(root / CACHE, key)
     if images is None:
-        images = _decode(every, progress)
+        images = _decode(every)
         _write_cache(root / CACHE, key, images)
     split = len(files["train"])
     return classes, (images[:split], labels["train"]), (images[split:], labels["test"])
@@ -74,13 +74,13 @@ def read_image(path: str | Path) -> Image.Image:
         raise InputError(f"cannot decode {path} ({error}); replace or delete it") from error
 
 
-def _decode(files: list[Path], progress: bool) -> np.ndarray:
+def _decode(files: list[Path]) -> np.ndarray:
     def decode(path: Path) -> np.ndarray:
         return np.asarray(read_image(path)).transpose(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
         found = pool.map(decode, files)
-        decoded = list(bar(found, shown=progress, total=len(files), desc="decoding images", unit=" images"))
+        decoded = list(bar("decoding images", len(files), found, unit=" images"))
     for path, array in zip(files, decoded):
         if array.shape != decoded[0].shape:
             sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (array, decoded[0])]

@@ -36,6 +36,21 @@ class Dataset:
         """Where all of it is."""
         return self.train_images.device
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of every image: (3, H, W)."""
+        return tuple(self.train_images.shape[1:])
+
+    @property
+    def augmentation(self) -> None:
+        """The crops and flips of §4.2, which `Stream` makes."""
+        return
+
+    @property
+    def test_batch(self) -> int:
+        """What fits into the caches of a CPU, or keeps a GPU busy."""
+        return 2500 if self.device.type == "cuda" else 500
+
     @cached_property
     def mean(self) -> Tensor:
         """Per-pixel mean of the training images: float32 (3, H, W) in [0, 1] (§4.2)."""
@@ -121,7 +136,7 @@ class Stream:
     """
 
     codes = 2 * OFFSETS  # how many there are
-    resident = True  # `images` reads nothing but tensors on the device
+    recordable = True  # as a CUDA graph: `images` reads nothing but tensors on the device
 
     def __init__(self, data: Dataset, batch_size: int, seed: int):
         if not 1 <= batch_size <= len(data.train_labels):

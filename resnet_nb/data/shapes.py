@@ -112,14 +112,11 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return to_bytes((1 - alpha) * (ground + behind) + alpha * (color + on_shape) + noise)
 
 
-def make(count: int, rng: np.random.Generator, progress: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """`count` images (count, 3, 32, 32) uint8 in random order and their labels, classes balanced.
-
-    progress: a bar on stderr.
-    """
+def make(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """`count` images (count, 3, 32, 32) uint8 in random order and their labels, classes balanced."""
     labels = rng.permutation(np.arange(count) % len(SHAPES))
     chunks = []
-    with bar(shown=progress, desc="drawing shapes10", total=count, unit=" images", leave=False) as shown:
+    with bar("drawing shapes10", count, unit=" images", leave=False) as shown:
         for part in np.array_split(labels, max(1, count // 1000)):
             chunks.append(draw(part, rng))
             shown.update(len(part))

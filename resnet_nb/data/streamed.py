@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader, default_collate
 
 from resnet_nb.data.folder import list_images, read_image, require_same_classes
 from resnet_nb.data.resident import Share, Stream
-from resnet_nb.data.views import Augmentation, seeded
+from resnet_nb.data.views import seeded, testing_view, training_view
 from resnet_nb.errors import InputError, TrainingStopped, first_line
 from resnet_nb.progress import bar
+from resnet_nb.recipes import Augmentation
 
 SAMPLE = 10_000  # images that the mean and the colors are taken from
 
@@ -47,6 +48,16 @@ class ImageFiles:
         """The same data, whose batches come to another device."""
         return replace(self, device=torch.device(device), mean=self.mean.to(device))
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of every crop: (3, crop, crop)."""
+        return (3, self.augmentation.crop, self.augmentation.crop)
+
+    @property
+    def test_batch(self) -> int:
+        """Each image has fifty times as many pixels as one of CIFAR-10."""
+        return 125
+
     def center(self, images: Tensor) -> Tensor:
         """Crops, uint8 (B, 3, crop, crop), to float32 in [0, 1] minus the per-pixel mean (§3.4)."""
         return images.float() / 255 - self.mean
@@ -69,7 +80,7 @@ class ImageFiles:
         """
         items = [(index, 0) for index in range(len(self.test_labels))[part]]
         batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-        views = _Views(self.test_files, self.test_labels, view or self.augmentation.testing())
+        views = _Views(self.test_files, self.test_labels, view or testing_view(self.augmentation))
         for images, labels in _read(views, batches, self.device):
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
@@ -83,11 +94,11 @@ class FileStream(Stream):
     """
 
     codes = 2**62
-    resident = False
+    recordable = False
 
     def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
         data = self.data
-        views = _Views(data.train_files, data.train_labels, data.augmentation.training(data.colors))
+        views = _Views(data.train_files, data.train_labels, training_view(data.augmentation, data.colors))
         batches = (list(zip(order.tolist(), codes.tolist())) for order, codes in super().batches(start, stop, share))
         return _read(views, batches, data.device)
 
@@ -146,18 +157,17 @@ def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor
         ) from error
 
 
-def read_files(root: Path, augmentation: Augmentation, progress: bool = False) -> ImageFiles:
+def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
     """The image folder `root` with train/<class>/* and val/<class>/* or test/<class>/*, images of any sizes.
 
-    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced. progress: a
-    bar on stderr. Raises InputError if a folder is missing, or naming a file that cannot be decoded.
+    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced.  Raises InputError if a folder is missing, or naming a file that cannot be decoded.
     """
     _require_folder(root)
     files, labels, classes = list_images(root / "train")
     data = test_files(root, torch.zeros(3), augmentation)
     require_same_classes(root / "train", classes, _test_folder(root), list(data.classes))
     train = _paths(files), torch.tensor(labels)
-    mean, colors = _statistics(*train, augmentation, progress)
+    mean, colors = _statistics(*train, augmentation)
     fingerprint = hashlib.sha256(f"{_fingerprint(root, classes, files)} {data.fingerprint}".encode()).hexdigest()
     return replace(data, train_files=train[0], train_labels=train[1], mean=mean, colors=colors, fingerprint=fingerprint)
 
@@ -207,12 +217,12 @@ def _fingerprint(root: Path, classes: list[str], files: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def _statistics(files: np.ndarray, labels: Tensor, augmentation: Augmentation, progress: bool) -> tuple[Tensor, Tensor]:
+def _statistics(files: np.ndarray, labels: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
     chosen = [(index, 0) for index in range(0, len(files), -(-len(files) // SAMPLE))]
     batches = [chosen[start : start + 32] for start in range(0, len(chosen), 32)]
-    views, side = _Views(files, labels, augmentation.testing()), augmentation.crop
+    views, side = _Views(files, labels, testing_view(augmentation)), augmentation.crop
     total, products = torch.zeros(3, side, side).double(), torch.zeros(3, 3).double()
-    with bar(shown=progress, desc="mean image", total=len(chosen), unit=" images") as shown:
+    with bar("mean image", len(chosen), unit=" images") as shown:
         for images, _ in _read(views, batches, torch.device("cpu")):
             images = images.double() / 255
             total += images.sum(0)

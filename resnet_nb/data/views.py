@@ -1,53 +1,29 @@
-"""Views of ImageNet-sized images for training and testing (arXiv 1512.03385, §3.4), on torchvision's transforms."""
-
-from dataclasses import dataclass
+"""Views of ImageNet-sized images for training and testing (arXiv 1512.03385, §3.4), on torchvision's transforms (notebook 07)."""
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from resnet_nb.errors import InputError
+from resnet_nb import recipes
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Random views of training images. The defaults are the paper's for ImageNet (§3.4).
+def training_view(augmentation: recipes.Augmentation, colors: Tensor) -> nn.Module:
+    """PIL image to a random view, uint8 (3, crop, crop). colors (3, 3): see `ColorShift`."""
+    low, high = augmentation.shorter_side
+    parts = [v2.RandomResize(low, high + 1), v2.RandomCrop(augmentation.crop), v2.RandomHorizontalFlip()]
+    return v2.Compose([*parts, v2.PILToTensor(), ColorShift(augmentation.color * colors)])
 
-    The shorter side gets a random length in `shorter_side`, both ends included, then a random square of `crop`
-    pixels is cut out, then flipped or not. color: standard deviation of the multiples of the principal components
-    of RGB that are added (AlexNet's color augmentation); 0 for none. test_side: shorter side when one view is
-    tested. Lengths in pixels. Raises InputError if a view would not fit into an image.
-    """
 
-    shorter_side: tuple[int, int] = (256, 480)
-    crop: int = 224
-    color: float = 0.1
-    test_side: int = 256
+def testing_view(augmentation: recipes.Augmentation, size: int | None = None) -> nn.Module:
+    """PIL image to its center, uint8 (3, size, size); by default size is `crop`."""
+    return v2.Compose([v2.Resize(augmentation.test_side), v2.CenterCrop(size or augmentation.crop), v2.PILToTensor()])
 
-    def __post_init__(self):
-        if not 0 < self.crop <= min(self.test_side, *self.shorter_side) or self.shorter_side[0] > self.shorter_side[1]:
-            raise InputError(
-                f"a crop of {self.crop} pixels must fit into a shorter side of {self.shorter_side}, "
-                f"smaller end first, and of {self.test_side} pixels"
-            )
 
-    def training(self, colors: Tensor) -> nn.Module:
-        """PIL image to a random view, uint8 (3, crop, crop). colors (3, 3): see `ColorShift`."""
-        low, high = self.shorter_side
-        return v2.Compose(
-            [
-                v2.RandomResize(low, high + 1),
-                v2.RandomCrop(self.crop),
-                v2.RandomHorizontalFlip(),
-                v2.PILToTensor(),
-                ColorShift(self.color * colors),
-            ]
-        )
+class Augmentation(recipes.Augmentation):
+    """The values of `recipes.Augmentation` with the views that they stand for (notebook 07)."""
 
-    def testing(self, size: int | None = None) -> nn.Module:
-        """PIL image to its center, uint8 (3, size, size); by default size is `crop`."""
-        return v2.Compose([v2.Resize(self.test_side), v2.CenterCrop(size or self.crop), v2.PILToTensor()])
+    training, testing = training_view, testing_view
 
 
 class ColorShift(nn.Module):

@@ -5,15 +5,14 @@ import re
 from torch import nn
 from torchvision.models import vgg16, vgg19
 
-from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import BasicBlock, Bottleneck, require_positive
-from resnet_nb.models.cifar import CifarResNet
-from resnet_nb.models.high_order import SCHEMES, CifarHighOrder
-from resnet_nb.models.imagenet import LAYOUTS, ResNet
+from resnet_nb.errors import InputError, require_positive
+from resnet_nb.models.blocks import BasicBlock, Bottleneck
+from resnet_nb.models.butcher import tableau
+from resnet_nb.models.high_order import SCHEMES, CifarHighOrder, RungeKuttaBlock
 from resnet_nb.models.preact import CifarPreact, ImageNetPreact, TinyPreact
-from resnet_nb.models.runge_kutta import RungeKuttaBlock, tableau
+from resnet_nb.models.resnet import LAYOUTS, CifarResNet, ResNet
 from resnet_nb.models.weights import pretrained
-from resnet_nb.names import NETWORKS
+from resnet_nb.recipes import NETWORKS
 
 __all__ = [
     "BasicBlock",

@@ -141,29 +141,3 @@ def he_init(model: nn.Module) -> nn.Module:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
-
-
-def require_positive(**values) -> None:
-    """Raise InputError naming the first value that is not a positive integer of at most a million."""
-    for name, value in values.items():
-        if type(value) is not int or not 1 <= value <= 1_000_000:
-            raise InputError(f"{name} must be a positive integer up to 1,000,000, got {str(value)[:40]!r}")
-
-
-def require_choice(name: str, value, allowed) -> None:
-    """Raise InputError unless `value` is one of `allowed`."""
-    if value not in list(allowed):  # a list also takes values that cannot be hashed
-        raise InputError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
-
-
-def require_bool(**values) -> None:
-    """Raise InputError naming the first value that is neither True nor False."""
-    for name, value in values.items():
-        if type(value) is not bool:
-            raise InputError(f"{name} must be True or False, got {value!r}")
-
-
-def require_images(x: Tensor, smallest: int) -> None:
-    """Raise InputError unless x is a batch (N, 3, H, W) with H and W of at least `smallest` pixels."""
-    if x.ndim != 4 or x.shape[1] != 3 or min(x.shape[2:]) < smallest:
-        raise InputError(f"images must have shape (N, 3, H, W) with H, W >= {smallest}, got {tuple(x.shape)}")

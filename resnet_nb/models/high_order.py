@@ -1,11 +1,11 @@
 """Pre-activation CIFAR nets rewired by Runge-Kutta methods (HO-ResNet, arXiv 2103.15244)."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import require_bool, require_choice
+from resnet_nb.errors import InputError, require_bool, require_choice
+from resnet_nb.models.butcher import Tableau, tableau
 from resnet_nb.models.preact import CifarPreact, Unit
-from resnet_nb.models.runge_kutta import Increment, RungeKuttaBlock, tableau
 
 SCHEMES = ("euler", "midpoint", "rk4", "rk8")
 
@@ -68,3 +68,49 @@ def residual_function(unit: Unit) -> nn.Sequential:
 
 def _parts(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+class RungeKuttaBlock(nn.Module):
+    """One step of an explicit Runge-Kutta method: k_i = F_i(x + h sum_j a_ij k_j), y = x + h sum_i b_i k_i.
+
+    functions: the F_1 .. F_s, shape-keeping; in HO-ResNet each has its own weights, in a solver all are the
+    same module. step: h. learnable: a trained number is added to every coefficient of the tableau that is
+    not zero; it starts at 0, so that weight decay draws the coefficients toward the tableau (our reading of
+    "flexible scaling factors", whose formula is lost). Raises InputError unless there are s functions.
+    """
+
+    def __init__(self, method: Tableau, functions: list[nn.Module], step: float = 1.0, learnable: bool = False):
+        super().__init__()
+        if len(functions) != method.stages:
+            raise InputError(f"{method.name} has {method.stages} stages, got {len(functions)} functions")
+        self.functions, self.step = nn.ModuleList(functions), step
+        entries = [(i, j, float(value)) for i, row in enumerate((*method.a, method.b)) for j, value in enumerate(row) if value]
+        # per stage, and last for the result: which k_j enter, with which coefficient
+        self.rows = [[(j, n) for n, (i, j, _) in enumerate(entries) if i == row] for row in range(method.stages + 1)]
+        self.coefficients = [value for *_, value in entries]
+        self.change = nn.Parameter(torch.zeros(len(entries))) if learnable else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        k: list[Tensor] = []
+        sums = torch.promote_types(x.dtype, torch.float32)  # in 16 bits the large coefficients of rk8 do not cancel
+        x = x.to(sums)
+        for function, row in zip(self.functions, self.rows):
+            k.append(function(self._moved(x, row, k)).to(sums))
+        return self._moved(x, self.rows[-1], k)
+
+    def _moved(self, x: Tensor, row: list[tuple[int, int]], k: list[Tensor]) -> Tensor:
+        for j, n in row:
+            factor = self.coefficients[n] if self.change is None else self.coefficients[n] + self.change[n]
+            x = x + self.step * factor * k[j]
+        return x
+
+
+class Increment(nn.Module):
+    """G(z) = P(z) - z of a block P: what it adds, to be the residual function of an outer block (nested HO-Net, our reading)."""
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        self.block = block
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.block(z) - z

@@ -4,19 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import (
-    Bottleneck,
-    conv1x1,
-    conv3x3,
-    he_init,
-    make_shortcut,
-    require_bool,
-    require_choice,
-    require_images,
-    require_positive,
-)
-from resnet_nb.models.imagenet import LAYOUTS
+from resnet_nb.errors import InputError, require_bool, require_choice, require_images, require_positive
+from resnet_nb.models.blocks import Bottleneck, conv1x1, conv3x3, he_init, make_shortcut
+from resnet_nb.models.resnet import LAYOUTS
 
 # Fig. 4, in the words of Table 2
 PLACEMENTS = {

@@ -9,7 +9,7 @@ from torchvision.models import get_model_weights
 
 from resnet_nb.errors import InputError, first_line
 from resnet_nb.files import sha256
-from resnet_nb.models.imagenet import ResNet
+from resnet_nb.models.resnet import ResNet
 
 NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # of torchvision's training, RGB in [0, 1]

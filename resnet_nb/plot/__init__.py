@@ -9,8 +9,8 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
 from torch import Tensor, nn
 
+from resnet_nb.models.butcher import Tableau
 from resnet_nb.models.preact import Unit
-from resnet_nb.models.runge_kutta import Tableau
 from resnet_nb.plot.diagrams import draw_block, draw_networks
 from resnet_nb.plot.maps import draw_maps
 from resnet_nb.plot.units import draw_unit, draw_wiring

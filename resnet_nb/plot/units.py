@@ -5,8 +5,8 @@ from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
 from torch import nn
 
+from resnet_nb.models.butcher import Tableau
 from resnet_nb.models.preact import Drop, Gate, Scale, Unit
-from resnet_nb.models.runge_kutta import Tableau
 from resnet_nb.plot.diagrams import arrow, box, plus
 
 LAYERS = {nn.Conv2d: ("conv", "#d0e3f5"), nn.BatchNorm2d: ("BN", "#e4e4e4"), nn.ReLU: ("ReLU", "#ffffff")}

@@ -1,12 +1,13 @@
-"""The arithmetic that a network is trained in: which there is, and how float32 is multiplied."""
+"""The arithmetic of a training: which there is, how float32 is multiplied, and the layout of the maps in memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from resnet_nb.errors import InputError
-from resnet_nb.names import PRECISIONS
+from resnet_nb.recipes import PRECISIONS
 
 
 def require_precision(precision: str, device: torch.device) -> None:
@@ -28,3 +29,13 @@ def float32_as(precision: str) -> Iterator[None]:
             yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def fast_layout(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last, except where oneDNN writes past its memory (uxlfoundation/oneDNN issue 6035)."""
+    risky = device.type == "cpu" and any(
+        conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 16
+        for conv in model.modules()
+        if isinstance(conv, nn.Conv2d)
+    )
+    return torch.contiguous_format if risky else torch.channels_last

@@ -50,7 +50,7 @@ def load(folder: Path) -> tuple[dict | None, str]:
             continue
         return state, f"{damage[0]}; continuing from the checkpoint before it" if damage else ""
     if damage:
-        raise InputError(f"{' and '.join(damage)}; delete the folder to train again, or choose another --out")
+        raise InputError(f"{' and '.join(damage)}; delete the folder to train again, or choose another one", "out")
     return None, ""
 
 

@@ -1,21 +1,47 @@
-"""Testing on ImageNet with one view or many (arXiv 1512.03385, §3.4 and Tables 2-5): top-1 and top-5 errors."""
+"""Testing: the error on single views, and on ImageNet with many views (arXiv 1512.03385, §3.4 and Tables 2-5; notebook 07)."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from resnet_nb.data import ImageFiles
-from resnet_nb.data.views import at_shorter_side, ten_crops
-from resnet_nb.errors import InputError
+from resnet_nb.data import ImageFiles, Images
+from resnet_nb.data.views import at_shorter_side, ten_crops, testing_view
+from resnet_nb.errors import InputError, require_choice
 from resnet_nb.models import ResNet
-from resnet_nb.names import TESTINGS
 from resnet_nb.progress import bar
+from resnet_nb.recipes import TESTINGS
+from resnet_nb.train.world import World
 
 SIDES = (224, 256, 384, 480, 640)  # pixels, of the fully convolutional testing
 Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes, such as `ImageFiles.center`
+
+
+def evaluate(model: nn.Module, data: Images, batch_size: int | None = None, world: World = World()) -> tuple[float, float]:
+    """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
+
+    Every image counts once, whatever the batch size (by default the data's own) and the number of processes. The model's
+    mode is put back.
+    """
+    was_training = model.training
+    model.eval()
+    wrong_loss = torch.zeros(2, dtype=torch.float64, device=data.device)
+    world.copy_buffers(model)
+    part = slice(world.rank, None, world.size)
+    try:
+        with torch.no_grad(), bar("testing", len(data.test_labels[part]), unit=" images", leave=False) as shown:
+            for images, labels in data.test_batches(batch_size or data.test_batch, part):
+                logits = model(data.center(images))
+                wrong_loss[0] += (logits.argmax(1) != labels).sum()
+                wrong_loss[1] += F.cross_entropy(logits, labels, reduction="sum")
+                shown.update(len(images))
+    finally:
+        model.train(was_training)
+    wrong, loss = world.add(wrong_loss).tolist()
+    return 100 * wrong / len(data.test_labels), loss / len(data.test_labels)
 
 
 def ten_crop_scores(model: nn.Module, images: Tensor, center: Center, crop: int = 224) -> Tensor:
@@ -58,28 +84,28 @@ def top_k_error(scores: Tensor, labels: Tensor, k: int) -> float:
     return 100 * (1 - (scores.topk(k, 1).indices == labels[:, None]).any(1).double().mean().item())
 
 
-def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center", progress: bool = False) -> Tensor:
-    """Probabilities (N, classes) of all test images, in their order, on the CPU; the model is put into eval mode.
+def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center") -> Tensor:
+    """Probabilities (N, classes) of all test images, in their order, on the CPU; the model's mode is put back.
 
     testing: "center" (224x224 of a shorter side of 256), "10-crop" (of the central 256x256) or "multi-scale" (the
     whole image, one by one). The mean over several networks of what this returns is their ensemble (Table 5).
     Raises InputError on another testing, or naming a file that cannot be decoded.
     """
-    view, batch_size, score = {
-        "center": (None, 128, lambda images: model(data.center(images)).softmax(1)),
-        "10-crop": (
-            data.augmentation.testing(data.augmentation.test_side),
-            32,
-            lambda images: ten_crop_scores(model, images, data.center, data.augmentation.crop),
-        ),
-        "multi-scale": (v2.PILToTensor(), 1, lambda images: multi_scale_scores(model, images, data.center_channels)),
-    }.get(testing, (None, 0, None))
-    if score is None:
-        raise InputError(f"testing must be one of {', '.join(TESTINGS)}, got {testing!r}")
+    require_choice("testing", testing, TESTINGS)
+    if testing == "center":
+        view, batch_size, score = None, 128, lambda images: model(data.center(images)).softmax(1)
+    elif testing == "10-crop":
+        view, batch_size = testing_view(data.augmentation, data.augmentation.test_side), 32
+        score = partial(ten_crop_scores, model, center=data.center, crop=data.augmentation.crop)
+    else:
+        view, batch_size, score = v2.PILToTensor(), 1, partial(multi_scale_scores, model, center=data.center_channels)
+    was_training, scores = model.training, []
     model.eval()
-    found = []
-    with torch.no_grad(), bar(shown=progress, desc="testing", total=len(data.test_labels), unit=" images") as shown:
-        for images, _ in data.test_batches(batch_size, view=view):
-            found.append(score(images).cpu())
-            shown.update(len(images))
-    return torch.cat(found)
+    try:
+        with torch.no_grad(), bar("testing", len(data.test_labels), unit=" images") as shown:
+            for images, _ in data.test_batches(batch_size, view=view):
+                scores.append(score(images).cpu())
+                shown.update(len(images))
+    finally:
+        model.train(was_training)
+    return torch.cat(scores)

@@ -1,22 +1,21 @@
 """The folder of a run: its files, its lock, and what is refused."""
 
 import json
-import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from resnet_nb import __version__, models
+from resnet_nb import models
 from resnet_nb.errors import InputError, InUseError, TrainingStopped, first_line
 from resnet_nb.files import sha256, write_atomically
-from resnet_nb.train import checkpoint
+from resnet_nb.recipes import Augmentation, Recipe
+from resnet_nb.runs import checkpoint
 
 LOCK, INFO, LOG, WEIGHTS = ".lock", "run.json", "log.jsonl", "weights.safetensors"
 
@@ -44,11 +43,11 @@ class RunFolder:
             names = [path.name for path in self.out.iterdir()] if self.out.exists() else []
             known = (self.out / INFO).exists()
         except OSError as error:
-            raise InputError(f"{self.out} cannot be used as a folder ({error.strerror}); choose another --out") from error
+            raise InputError(f"{self.out} cannot be used as a folder ({error.strerror}); choose another one", "out") from error
         if known:
             self._compare(read_json(self.out / INFO), str(self.out))
         elif any(name != LOCK and not name.endswith(".tmp") for name in names):
-            raise InputError(f"{self.out} is not empty and holds no run; choose another --out")
+            raise InputError(f"{self.out} is not empty and holds no run; choose another folder", "out")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -61,11 +60,11 @@ class RunFolder:
             lock = FileLock(self.out / LOCK, timeout=0)
             lock.acquire()
         except Timeout as error:
-            raise InUseError(f"{self.out} is in use by another process; wait for it or choose another --out") from error
+            raise InUseError(f"{self.out} is in use by another process; wait for it or choose another folder", "out") from error
         except NotImplementedError as error:
-            raise InputError(f"the file system of {self.out} has no locks; choose an --out on another one") from error
+            raise InputError(f"the file system of {self.out} has no locks; choose a folder on another one", "out") from error
         except OSError as error:
-            raise InputError(f"cannot write to {self.out} ({error.strerror or error}); choose another --out") from error
+            raise InputError(f"cannot write to {self.out} ({error.strerror or error}); choose another folder", "out") from error
         try:
             yield
         finally:
@@ -73,6 +72,13 @@ class RunFolder:
             if self.finished:  # nobody needs the lock any more; a folder that refuses may keep it
                 with suppress(OSError):
                     (self.out / LOCK).unlink()
+
+    def last_line(self) -> dict:
+        """The last line of the log. Raises InputError if it is damaged."""
+        try:
+            return read_log(self.out / LOG)[-1]
+        except (ValueError, OSError, IndexError) as error:
+            raise InputError(f"{self.out / LOG} is damaged ({error}); delete {self.out} and train again", "out") from error
 
     def load_checkpoint(self) -> tuple[dict | None, str]:
         """As `checkpoint.load`; raises InputError also if the checkpoint is of another run."""
@@ -116,12 +122,16 @@ class RunFolder:
             checkpoint.remove(self.out)
 
     def _compare(self, found: dict, where: str) -> None:
-        found = _complete(found)
+        """The data count by their fingerprint: their folder may have moved."""
         for key, value in self.settings.items():
-            if found.get(key) != value:
-                raise InputError(
-                    f"{where} is of another run: its {key} is {found.get(key)}, asked for {value}; choose another --out"
-                )
+            old, new = found.get(key), value
+            if old != new and isinstance(old, dict) and key in ("recipe", "data"):
+                if key == "data" and old.get("fingerprint") == new["fingerprint"]:
+                    continue
+                old, new = ({name: part.get(name) for name in new if old.get(name) != new[name]} for part in (old, new))
+            if old != new:
+                asked = f"its {key} is {_short(old)}, asked for {_short(new)}"
+                raise InputError(f"{where} is of another run: {asked}; choose another folder", "out")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -134,11 +144,21 @@ class RunFolder:
             ) from error
 
 
-def _complete(info: dict) -> dict:
-    """Settings with what those of an older version do not say."""
-    recipe = info.get("recipe")
-    since = {"warmup_iterations": None, "patience": None, "augmentation": None}
-    return {**info, "recipe": {**since, **recipe}} if isinstance(recipe, dict) else info
+def _short(value) -> str:
+    """At most 100 characters of what is compared, so that an error stays one readable line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def as_json(recipe: Recipe) -> dict:
+    """A recipe as run.json holds it: `gradual` only where it is true, as most recipes have no such warm-up."""
+    return {key: value for key, value in json.loads(json.dumps(asdict(recipe))).items() if key != "gradual" or value}
+
+
+def augmentation_of(recipe: dict) -> Augmentation | None:
+    """The augmentation of a recipe as run.json holds it."""
+    found = recipe.get("augmentation")
+    return found and Augmentation(**{**found, "shorter_side": tuple(found["shorter_side"])})
 
 
 def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
@@ -162,18 +182,6 @@ def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         raise InputError(f"{out} is damaged ({first_line(error)}); delete it and train again") from error
     return model.eval(), info, log
-
-
-def machine(device: str) -> dict:
-    """What the last bits of a result depend on besides the settings: device and versions."""
-    if torch.device(device).type == "cuda":
-        where = torch.cuda.get_device_name(device)
-    else:
-        where = f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {os.cpu_count()} cores)"
-    return {
-        "device": where,
-        "versions": {"resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()},
-    }
 
 
 def read_json(path: Path) -> dict:
@@ -200,8 +208,3 @@ def json_bytes(content: dict) -> bytes:
 def log_bytes(log: list[dict]) -> bytes:
     """`log` as the bytes of a log.jsonl."""
     return "".join(json.dumps(line) + "\n" for line in log).encode()
-
-
-def run_name(model: str, overrides: dict, seed: int) -> str:
-    """Name of the folder of one of several runs, for example cifar-resnet20-shortcut-B-s0."""
-    return "-".join([model, *(f"{key}-{value}" for key, value in overrides.items()), f"s{seed}"])

@@ -21,9 +21,8 @@ from resnet_nb.anatomy import describe
 from resnet_nb.data import Dataset
 from resnet_nb.errors import InputError
 from resnet_nb.progress import bar
-from resnet_nb.train.precision import float32_as
-from resnet_nb.train.recipe import Recipe
-from resnet_nb.train.trainer import Trainer
+from resnet_nb.recipes import Recipe
+from resnet_nb.train import Trainer, float32_as
 
 FOREVER = 10**9  # iterations; the bench stops long before
 
@@ -76,13 +75,11 @@ def bench(
     batch_size: int = 128,
     rounds: int = 5,
     seconds: float = 3.0,
-    progress: bool = False,
 ) -> Bench:
     """Time both loops on `data`: `rounds` times, each for about `seconds`, in turn.
 
     The usual loop: torchvision transforms on PIL images in a DataLoader with workers, eager float32 with
     PyTorch's defaults, loss and accuracy read with .item() after every step. Ours: `Trainer` in `precision`.
-    progress: a bar on stderr.
     Raises InputError unless the network takes CIFAR's 32x32 images.
     """
     if not name.startswith("cifar-"):
@@ -95,7 +92,7 @@ def bench(
     }
     counts: dict[str, int] = {}
     times: dict[str, list[float]] = {key: [] for key in loops}
-    for key in bar([*loops] * (1 + rounds), shown=progress, desc=name, unit=" timings"):
+    for key in bar(name, len(loops) * (1 + rounds), [*loops] * (1 + rounds), unit=" timings"):
         if key in counts:
             times[key].append(_time(loops[key], counts[key], place))
         else:

@@ -1,6 +1,7 @@
 """Several processes that train one network, started by torchrun; one process is the world of size 1."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from resnet_nb import __version__
 from resnet_nb.errors import InputError, TrainingStopped, first_line
 
 # a process that waits this long for another one gives up, so that a job with a hung rank ends
@@ -27,16 +29,17 @@ class World:
     rank: int = 0
     size: int = 1
 
-    def share(self, batch: Tensor) -> Tensor:
-        """This process's part of a batch (B, ...): B / size rows. All parts together are the batch.
-
-        Raises InputError if the parts cannot be equal.
-        """
-        if len(batch) % self.size:
+    def require_shares(self, batch_size: int) -> None:
+        """Raise InputError if the processes cannot take equal shares of a batch."""
+        if batch_size % self.size:
             raise InputError(
-                f"a batch of {len(batch)} cannot be shared equally by {self.size} processes; "
-                "choose --nproc-per-node so that it divides the batch size"
+                f"a batch of {batch_size} cannot be shared equally by {self.size} processes; "
+                "start as many as divide the batch size",
+                "processes",
             )
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch (B, ...): B / size rows. All parts together are the batch."""
         return batch.tensor_split(self.size)[self.rank]
 
     def add(self, value: Tensor) -> Tensor:
@@ -71,11 +74,11 @@ class World:
         except InputError as caught:
             error = caught
         if self.size > 1:
-            told: list[str | None] = [None] * self.size
-            dist.all_gather_object(told, None if error is None else str(error))
-            failed = [f"process {rank}: {line}" for rank, line in enumerate(told) if line is not None]
+            told: list[tuple[str, str] | None] = [None] * self.size
+            dist.all_gather_object(told, error and (str(error), error.setting))
+            failed = [(f"process {rank}: {said[0]}", said[1]) for rank, said in enumerate(told) if said is not None]
             if error is None and failed:
-                error = InputError(failed[0])
+                error = InputError(*failed[0])
         if error is not None:
             raise error
 
@@ -125,11 +128,24 @@ def local_device(name: str) -> str:
     if processes == 1 or torch.device(name).type != "cuda":
         return name
     if name != "cuda":
-        raise InputError(f"{processes} processes cannot share {name}; use --device cuda, which gives each its own")
+        raise InputError(f"{processes} processes cannot share {name}; choose cuda, which gives each its own", "device")
     if torch.cuda.device_count() < processes:
         raise InputError(
-            f"{processes} processes need as many GPUs, there are {torch.cuda.device_count()}; lower --nproc-per-node"
+            f"{processes} processes need as many GPUs, there are {torch.cuda.device_count()}; start fewer of them",
+            "processes",
         )
     device = f"cuda:{os.environ['LOCAL_RANK']}"
     torch.cuda.set_device(device)
     return device
+
+
+def machine(device: str) -> dict:
+    """What the last bits of a result depend on besides the settings: device and versions."""
+    if torch.device(device).type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    else:
+        where = f"cpu ({torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads, {os.cpu_count()} cores)"
+    return {
+        "device": where,
+        "versions": {"resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }

@@ -8,25 +8,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from resnet_nb import models
-from resnet_nb.data import Dataset, ImageFiles
-from resnet_nb.errors import InputError, Interrupted
-from resnet_nb.progress import bar, note
-from resnet_nb.train.distributed import World
-from resnet_nb.train.folder import INFO, RunFolder, load_run, machine, read_json
-from resnet_nb.train.recipe import Recipe
-from resnet_nb.train.trainer import Trainer
+from resnet_nb.data import Images
+from resnet_nb.errors import InputError, Interrupted, require_int
+from resnet_nb.progress import bar
+from resnet_nb.recipes import Recipe
+from resnet_nb.runs.folder import INFO, RunFolder, as_json, read_json
+from resnet_nb.train import Trainer, World
+from resnet_nb.train.world import machine
 
 
 def run(
     name: str,
-    data: Dataset | ImageFiles,
+    data: Images,
     out: Path,
     recipe: Recipe,
     seed: int = 0,
@@ -38,79 +37,50 @@ def run(
     deadline: float | None = None,
     save_seconds: float = 60.0,
     world: World = World(),
-    progress: bool = False,
 ) -> dict | None:
     """Train the network called `name` in the folder `out`; returns its last log line, None if time ran out.
 
-    Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source,
-    versions, device, wall time, where it was continued), log.jsonl (one line per evaluation),
-    checkpoint.pt (every `save_seconds` while unfinished; the one before it is kept) and
-    weights.safetensors (when finished). The same call again continues from the checkpoint; on one CPU
-    with the same number of threads the result is that of an uninterrupted run to the last bit (on CUDA
-    a net with dropout draws new masks when it continues). A finished run is left alone. overrides: for
-    `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least one iteration the run stops before it, with a checkpoint. source says where the data
-    came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. Seeds torch's
-    global generator.
-    Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be
-    written, or has damaged checkpoints only; FloatingPointError if the loss is not finite;
-    TrainingStopped if a file cannot be written on the way or another process ends; Interrupted on
-    Ctrl-C or SIGTERM, after a checkpoint.
+    Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source, versions, device, wall
+    time, where it was continued), log.jsonl (one line per evaluation), checkpoint.pt (every `save_seconds` while
+    unfinished; the one before it is kept) and weights.safetensors (when finished). The same call again continues from the
+    checkpoint, also after the folder of the data moved; on one CPU with the same number of threads the result is that of
+    an uninterrupted run to the last bit (on CUDA a net with dropout draws new masks when it continues). A finished run is
+    left alone. overrides: for `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least
+    one iteration the run stops before it, with a checkpoint. source says where the data came from (default: the name of
+    the data); `python -m resnet_nb evaluate` looks there. Seeds torch's global generator.
+    Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be written, or has damaged
+    checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be written on the way
+    or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
     """
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise InputError(f"seed must be an integer from 0 to 2**63 - 1, got {seed!r}")
-    if "num_classes" in (overrides or {}):
+    require_int("seed", seed, 0)
+    overrides = overrides or {}
+    if "num_classes" in overrides:
         raise InputError("num_classes is no override of a training: it comes from the data")
-    settings = {
-        "model": name,
-        "overrides": overrides or {},
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "precision": precision,
-        "processes": world.size,
-        "data": {
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "classes": data.classes,
-            "train": len(data.train_labels),
-            "test": len(data.test_labels),
-        },
-    }
+    settings = {"model": name, "overrides": overrides, "recipe": as_json(recipe), "seed": seed, "precision": precision}
+    counts = {"classes": data.classes, "train": len(data.train_labels), "test": len(data.test_labels)}
+    settings |= {"processes": world.size, "data": {"name": data.name, "fingerprint": data.fingerprint, **counts}}
     with world.agreed():
         folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
     if world.any(folder.finished):
-        return load_run(folder.out)[2][-1]
-    writes = world.rank == 0
+        return folder.last_line()
     with world.together(), ExitStack() as held:
         with world.agreed():
             torch.manual_seed(seed)
-            model = models.build(name, num_classes=len(data.classes), **settings["overrides"])
-            with torch.no_grad():
-                images, _ = next(iter(data.test_batches(1, slice(1))))
-                model.eval()(data.center(images))  # too small images: told before anything is written
-        trainer = Trainer(
-            model,
-            data.to(device),
-            recipe,
-            seed,
-            precision=precision,
-            world=world,
-            note=note if writes else lambda line: None,
-            progress=progress and writes and sys.stderr.isatty(),
-        )  # a file gets one bar, not two
-        with world.agreed():
-            if writes:
+            model = models.build(name, num_classes=len(data.classes), **overrides)
+            with torch.no_grad():  # too small images: told before anything is written
+                model.eval()(data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device)))
+            trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
+            if world.rank == 0:
                 held.enter_context(folder.locked())
         with world.agreed():
             folder.check()  # again: another process may have finished it, or begun another run
         if world.any(folder.finished):
-            return load_run(folder.out)[2][-1]
+            return folder.last_line()
         with world.agreed():
             state, damage = folder.load_checkpoint()
-        session = _Session(folder, trainer, writes)
+        session = _Session(folder, trainer)
         session.begin(state, damage, {"source": source or data.name, **machine(device)})
-        with bar(
-            shown=progress and writes, total=recipe.iterations, initial=trainer.iteration, desc=name, unit=" it", delay=0
-        ) as shown:
+        with bar(name, recipe.iterations, initial=trainer.iteration, unit=" it", delay=0) as shown:
             done = session.train(deadline, save_seconds, shown)
     return trainer.log[-1] if done else None
 
@@ -118,8 +88,8 @@ def run(
 class _Session:
     """The part of a run that this process does: where it begins, when it saves and when it stops."""
 
-    def __init__(self, folder: RunFolder, trainer: Trainer, writes: bool):
-        self.folder, self.trainer, self.writes = folder, trainer, writes
+    def __init__(self, folder: RunFolder, trainer: Trainer):
+        self.folder, self.trainer, self.writes = folder, trainer, trainer.world.rank == 0
         self.before, self.saved = 0.0, 0
         self.started = time.monotonic()
 
@@ -179,7 +149,7 @@ class _Session:
             except InputError as error:  # an image that cannot be decoded
                 self.save()
                 if not self.writes:  # the command line talks for process 0 only
-                    note(f"error: process {self.trainer.world.rank}: {error}")
+                    print(f"error: process {self.trainer.world.rank}: {error}", file=sys.stderr)
                 raise
             except FloatingPointError as error:
                 kept = (

@@ -7,10 +7,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from resnet_nb.errors import InputError
-from resnet_nb.models.blocks import require_positive
-from resnet_nb.models.cifar import CifarResNet
-from resnet_nb.models.imagenet import ResNet
+from resnet_nb.errors import InputError, require_positive
+from resnet_nb.models.resnet import CifarResNet, ResNet
 
 # the three sizes (pixels) and three ratios of Faster R-CNN, for images with a shorter side of 600
 ANCHORS = {"sizes": ((128, 256, 512),), "aspect_ratios": ((0.5, 1.0, 2.0),)}

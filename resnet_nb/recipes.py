@@ -1,0 +1,300 @@
+"""What is known without torch: the networks' names, how they are trained, and the named lists of runs.
+
+Recipes are those of arXiv 1512.03385 (§3.4, §4.2) and 1603.05027, and shorter ones (notebooks 01, 07, 08, 11).
+"""
+
+import math
+import re
+from dataclasses import dataclass, field, replace
+
+from resnet_nb.errors import InputError, require_choice, require_int, require_number
+
+PRECISIONS = ("float32", "tf32", "bf16")
+TESTINGS = ("center", "10-crop", "multi-scale")
+FAMILIES = {  # family -> its depths, as they are written after it, and the side of its images in pixels
+    "resnet": ("18|34|50|101|152|200", 224),
+    "plain": ("18|34", 224),
+    "preact": ("50|101|152|200", 224),
+    "vgg": ("16|19", 224),
+    "cifar-resnet": ("<6n+2>", 32),
+    "cifar-plain": ("<6n+2>", 32),
+    "cifar-preact": ("<6n+2 or 9n+2>", 32),
+    **{f"cifar-{scheme}": ("<6n+2>", 32) for scheme in ("euler", "midpoint", "rk4", "rk8")},
+    "tiny-preact": ("", 64),
+}
+NETWORKS = ", ".join(family + depths for family, (depths, _) in FAMILIES.items())
+WARMUP_ERROR = 80.0  # percent; §4.2: "until the training error is below 80%"
+WARMUP_LENGTH = 400  # iterations; §4.2: "about 400 iterations"
+
+
+@dataclass(frozen=True)
+class Network:
+    """The name of a network taken apart; depth is None where the family has one net, side is that of its images."""
+
+    family: str
+    depth: int | None
+    side: int
+
+
+def network(name: str) -> Network:
+    """ "cifar-resnet56" as Network("cifar-resnet", 56, 32). Raises InputError on another family or form.
+
+    Which depths a family has is known to `models.build`.
+    """
+    match = re.fullmatch(rf"({'|'.join(FAMILIES)})(-?[1-9]\d{{0,5}})?", str(name))
+    if match is None or (match[2] is None) == bool(FAMILIES[match[1]][0]):
+        raise InputError(f"unknown model {name!r}; allowed: {NETWORKS}")
+    return Network(match[1], match[2] and int(match[2]), FAMILIES[match[1]][1])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random views of training images, as values. The defaults are the paper's for ImageNet (§3.4).
+
+    The shorter side gets a random length in `shorter_side`, both ends included, then a random square of `crop` pixels is
+    cut out, then flipped or not. color: standard deviation of the multiples of the principal components of RGB that are
+    added (AlexNet's color augmentation); 0 for none. test_side: shorter side when one view is tested. Lengths in pixels.
+    `data.views` makes the views. Raises InputError if a view would not fit into an image.
+    """
+
+    shorter_side: tuple[int, int] = (256, 480)
+    crop: int = 224
+    color: float = 0.1
+    test_side: int = 256
+
+    def __post_init__(self):
+        if not 0 < self.crop <= min(self.test_side, *self.shorter_side) or self.shorter_side[0] > self.shorter_side[1]:
+            raise InputError(
+                f"a crop of {self.crop} pixels must fit into a shorter side of {self.shorter_side}, "
+                f"smaller end first, and of {self.test_side} pixels"
+            )
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained. The defaults are the paper's for CIFAR-10 (§4.2).
+
+    An iteration is one batch and one step. The learning rate is divided by 10 at each of `drops`, iterations counted from 0.
+    Weight decay applies to every parameter, BN included. warmup_lr: learning rate of the first `warmup_iterations`, or, if
+    that is None, until the training error is below 80 %; None for no warm-up. gradual: the warm-up grows from `warmup_lr`
+    to `lr` in equal steps, as in arXiv 1706.02677. patience: the learning rate is also divided by 10 when the error
+    plateaus (see `plateaus`); None for never. augmentation: views of images that are read from files; None for the
+    augmentation of §4.2, in memory. Raises InputError on a value that no training can have.
+    """
+
+    iterations: int = 64_000
+    batch_size: int = 128
+    lr: float = 0.1
+    drops: tuple[int, ...] = (32_000, 48_000)
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_lr: float | None = None
+    warmup_iterations: int | None = None
+    gradual: bool = False
+    patience: int | None = None
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self):
+        require_int("iterations", self.iterations, 1)
+        require_int("batch_size", self.batch_size, 1)
+        require_number("lr", self.lr, 0, open_end=True)
+        require_number("momentum", self.momentum, 0, 1)
+        require_number("weight_decay", self.weight_decay, 0)
+        for drop in self.drops:
+            require_int("a drop", drop, 0)
+        if list(self.drops) != sorted(self.drops):
+            raise InputError(f"drops must be iterations in ascending order, got {self.drops!r}")
+        if self.warmup_lr is not None:
+            require_number("warmup_lr", self.warmup_lr, 0, open_end=not self.gradual)
+        if self.warmup_iterations is not None:
+            require_int("warmup_iterations", self.warmup_iterations, 1)
+            if self.warmup_lr is None:
+                raise InputError("warmup_iterations need a warmup_lr, the learning rate of the warm-up")
+        if self.gradual and self.warmup_iterations is None:
+            raise InputError("a gradual warm-up needs warmup_iterations and a warmup_lr, at which it begins")
+        if self.patience is not None:
+            require_int("patience", self.patience, 1)
+
+    @property
+    def open_warmup(self) -> bool:
+        """Whether only the training shows how long the warm-up is."""
+        return self.warmup_lr is not None and self.warmup_iterations is None
+
+    def rate(self, iteration: int, log: list[dict]) -> float:
+        """Learning rate of one iteration, counted from 0, of a training whose lines so far are `log`.
+
+        The one author of the schedule: what a training can decide, the end of an open warm-up and plateaus, is in its log.
+        """
+        plateaus = self.plateaus([line["test_error"] for line in log]) if self.patience else 0
+        return self.learning_rate(iteration, self.warmup(log), plateaus)
+
+    def learning_rate(self, iteration: int, warmup: int = 0, plateaus: int = 0) -> float:
+        """Learning rate of one iteration, counted from 0, if an open warm-up took `warmup` iterations.
+
+        plateaus: how many the training had before.
+        """
+        warmup = warmup if self.open_warmup else self.warmup_iterations or 0
+        dropped = self.lr / 10 ** (plateaus + sum(iteration >= drop for drop in self.drops))
+        if iteration >= warmup:
+            return dropped
+        if self.gradual:
+            return self.warmup_lr + (self.lr - self.warmup_lr) * (iteration + 1) / warmup
+        return min(self.warmup_lr, dropped)
+
+    def warmup(self, log: list[dict]) -> int:
+        """Iterations of the warm-up: up to the first line with a training error below 80 %, all of them if there is none."""
+        if not self.open_warmup:
+            return self.warmup_iterations or 0
+        return next((line["iteration"] for line in log if line["train_error"] < WARMUP_ERROR), self.iterations)
+
+    def plateaus(self, errors: list[float]) -> int:
+        """How often the error plateaued: each time `patience` evaluations passed without a new lowest one."""
+        count, lowest, waited = 0, math.inf, 0
+        for error in errors if self.patience else ():
+            lowest, waited = (error, 0) if error < lowest else (lowest, waited + 1)
+            if waited == self.patience:
+                count, waited = count + 1, 0
+        return count
+
+    def shortened(self, iterations: int) -> "Recipe":
+        """The same recipe with `iterations` steps and the drops, and the warm-up, at the same fractions.
+
+        An open warm-up becomes the about 400 iterations that the paper reports of its own (§4.2), at the same fraction.
+        Raises InputError if `iterations` is not a positive integer.
+        """
+        require_int("iterations", iterations, 1)
+        if iterations == self.iterations:
+            return self
+        warmup = WARMUP_LENGTH if self.open_warmup else self.warmup_iterations
+        *drops, warmup = (math.ceil(mark * iterations / self.iterations) for mark in (*self.drops, warmup or 0))
+        return replace(self, iterations=iterations, drops=tuple(drops), warmup_iterations=warmup or None)
+
+
+_RECIPES = {
+    "cifar": ("the paper's (§4.2); the default", Recipe()),
+    # its 0.01 for the first 400 iterations is for all CIFAR nets of that paper
+    "preact": ("that of 1603.05027", Recipe(warmup_lr=0.01, warmup_iterations=400)),
+    # the patience is ours: "when the error plateaus" is all that the paper says
+    "imagenet": (
+        "the paper's (§3.4)",
+        Recipe(iterations=600_000, batch_size=256, drops=(), patience=5, augmentation=Augmentation()),
+    ),
+    # the gradual warm-up is ours: without it 56 layers take an eighth of the run to start, see README, "Reproduce the paper"
+    "eighth": (
+        "an eighth of the paper's, with a gradual warm-up",
+        Recipe(iterations=8_000, drops=(4_000, 6_000), warmup_lr=0.0, warmup_iterations=400, gradual=True),
+    ),
+    # about a minute for a pair of nets on two CPU cores; tools/seeds.jsonl shows what it can promise
+    "live": ("to see that all works", Recipe(iterations=100, batch_size=32, lr=0.05, drops=())),
+    "cpu": ("for CIFAR-10 on a CPU", Recipe(iterations=8_000, batch_size=32, lr=0.05, drops=(4_000, 6_000))),
+    "shapes": ("for shapes10 on a CPU", Recipe(iterations=2_000, batch_size=32, lr=0.05, drops=(1_000, 1_500))),
+    # where 110 layers already differ
+    "start": ("how a training starts", Recipe(iterations=600, batch_size=32, lr=0.05, drops=())),
+}
+RECIPES = {name: recipe for name, (_, recipe) in _RECIPES.items()}
+RECIPE_LINES = {
+    name: f"{recipe.iterations:,} iterations of {recipe.batch_size} images: {words}"
+    for name, (words, recipe) in _RECIPES.items()
+}
+
+
+def recipe_for(kind: str, model: str, iterations: int | None = None) -> Recipe:
+    """The recipe called `kind` for the network called `model`, shortened if `iterations` are given.
+
+    "cifar" warms cifar-resnet and cifar-plain of 110 layers and more up with 0.01 (§4.2; the paper says it of ResNet-110
+    only, 1202 layers are our reading). Raises InputError for an unknown kind, name or a bad number of iterations.
+    """
+    require_choice("recipe", kind, RECIPES)
+    net = network(model)
+    deep = kind == "cifar" and net.family in ("cifar-resnet", "cifar-plain") and net.depth >= 110
+    recipe = replace(RECIPES[kind], warmup_lr=0.01) if deep else RECIPES[kind]
+    return recipe if iterations is None else recipe.shortened(iterations)
+
+
+def run_name(model: str, overrides: dict, seed: int) -> str:
+    """Name of the folder of one of several runs, for example cifar-resnet20-shortcut-B-s0."""
+    return "-".join([model, *(f"{key}-{value}" for key, value in overrides.items()), f"s{seed}"])
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: network, overrides for `models.build`, seed and kind of recipe."""
+
+    model: str
+    seed: int
+    overrides: dict = field(default_factory=dict)
+    recipe: str = "cifar"
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder."""
+        return run_name(self.model, self.overrides, self.seed)
+
+
+def _jobs(recipe: str, seeds: int, *nets: str | tuple[str, dict]) -> list[Job]:
+    """Every seed of all nets before the next seed; a net is its name, or its name and overrides."""
+    pairs = [net if isinstance(net, tuple) else (net, {}) for net in nets]
+    return [Job(name, seed, overrides, recipe) for seed in range(seeds) for name, overrides in pairs]
+
+
+def _pairs(*depths: int) -> list[str]:
+    return [f"cifar-{kind}{depth}" for depth in depths for kind in ("plain", "resnet")]
+
+
+def _each(net: str, rows, **overrides) -> list[tuple[str, dict]]:
+    return [(net, {**row, **overrides}) for row in rows]
+
+
+# 1603.05027, Table 1, as overrides of the original unit, with the printed row that each belongs to
+TABLE_1 = {
+    "constant scaling 0, 1": {"shortcut": "scaling", "on_shortcut": 0, "on_residual": 1},
+    "constant scaling 0.5, 1": {"shortcut": "scaling", "on_shortcut": 0.5, "on_residual": 1},
+    "constant scaling 0.5, 0.5": {"shortcut": "scaling", "on_shortcut": 0.5, "on_residual": 0.5},
+    "exclusive gating, b -6": {"shortcut": "exclusive-gating", "gate_bias": -6},
+    "exclusive gating, b -7": {"shortcut": "exclusive-gating", "gate_bias": -7},
+    "shortcut-only gating, b 0": {"shortcut": "gating", "gate_bias": 0},
+    "shortcut-only gating, b -6": {"shortcut": "gating", "gate_bias": -6},
+    "1x1 conv shortcut": {"shortcut": "C"},
+    "dropout shortcut": {"shortcut": "dropout"},
+}
+PLACEMENTS = [{"placement": placement} for placement in "abcde"]
+ABC = ({}, {"shortcut": "B"}, {"shortcut": "C"})  # the options of §4.1; A is the nets' own
+PREACT110 = _each("cifar-preact110", [*PLACEMENTS, *({"placement": "a", **row} for row in TABLE_1.values())])
+PREACT164 = _each("cifar-preact164", PLACEMENTS, bottleneck=True)
+PREACT1001 = _each("cifar-preact1001", [PLACEMENTS[4], PLACEMENTS[0]], bottleneck=True)
+SCHEMES32, SCHEMES56 = ([f"cifar-{scheme}{depth}" for scheme in ("euler", "midpoint", "rk4")] for depth in (32, 56))
+SCHEMES92 = ["cifar-euler92", "cifar-rk892"]  # the depth at which the 14 stages of rk8 meet the others
+FIGURE_4 = ["plain18", ("resnet18", {"shortcut": "A"}), "plain34", ("resnet34", {"shortcut": "A"})]
+
+_SWEEPS = {
+    "table6": (
+        "Table 6 and Figure 6, 20 to 1202 layers",
+        _jobs("cifar", 3, *_pairs(20, 32, 44, 56, 110))
+        + [Job("cifar-resnet110", 3), Job("cifar-resnet110", 4), Job("cifar-resnet1202", 0)],
+    ),
+    "shortcuts": (
+        "options A, B and C (§4.1) at 20 and 56 layers",
+        _jobs("cifar", 3, *_each("cifar-resnet20", ABC), *_each("cifar-resnet56", ABC)),
+    ),
+    "preact": ("Tables 1 to 3 of 1603.05027", _jobs("preact", 5, *PREACT110, *PREACT164) + _jobs("preact", 1, *PREACT1001)),
+    "higher-order": ("Euler, Midpoint, RK4 and RK8 of 2103.15244", _jobs("cifar", 3, *SCHEMES32, *SCHEMES56, *SCHEMES92)),
+    "eighth": (
+        "Figure 6 in an eighth of the iterations",
+        _jobs("eighth", 1, "cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-plain56"),
+    ),
+    "cpu": (
+        "plain and residual nets without a GPU",
+        _jobs("cpu", 1, *_pairs(56, 20), *_each("cifar-resnet20", ABC[1:]))
+        + [Job(net, seed, recipe="cpu") for seed in (1, 2) for net in _pairs(20)]
+        + _jobs("cpu", 1, "cifar-resnet110", *_pairs(32, 44)),
+    ),
+    "preact-cpu": ("the start of Tables 1 and 2 of 1603.05027", _jobs("start", 1, *PREACT110)),
+    "higher-order-cpu": ("the same schemes without a GPU", _jobs("shapes", 2, *SCHEMES32) + _jobs("start", 1, *SCHEMES92)),
+    "fig4-cpu": ("the nets of Figure 4 on small images", _jobs("shapes", 1, *FIGURE_4)),
+    "shapes": (
+        "the nets that the notebooks take apart",
+        _jobs("shapes", 1, "cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-euler32"),
+    ),
+}
+SWEEPS = {name: jobs for name, (_, jobs) in _SWEEPS.items()}
+SWEEP_LINES = {name: f"{len(jobs)} runs: {words}" for name, (words, jobs) in _SWEEPS.items()}

@@ -1,0 +1,65 @@
+"""A named list of runs: skipped when finished, continued when not, shared by as many processes as are started."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from resnet_nb.data import Images
+from resnet_nb.errors import InUseError
+from resnet_nb.recipes import Job, recipe_for
+from resnet_nb.runs.training import run
+
+
+def sweep(
+    jobs: list[Job],
+    data: Images,
+    out: Path,
+    device: str = "cpu",
+    *,
+    iterations: int | None = None,
+    precision: str = "float32",
+    source: str = "",
+    deadline: float | None = None,
+    report: Callable[[str], None] = print,
+) -> bool:
+    """Train every job in its own folder below `out`; True if all are finished.
+
+    Finished runs are skipped and unfinished ones continued; a run that another process is busy with
+    is left to it, so the same sweep can be started several times on one folder. iterations shortens
+    the recipes. deadline: a time of `time.monotonic`, before which the sweep stops. report gets one
+    line per job. Raises as `run`, but FloatingPointError only after the other jobs.
+    """
+    left, failed = 0, 0
+    for number, job in enumerate(jobs, 1):
+        label = f"[{number}/{len(jobs)}] {job.folder}"
+        recipe = recipe_for(job.recipe, job.model, iterations)
+        try:
+            last = run(
+                job.model,
+                data,
+                Path(out) / job.folder,
+                recipe,
+                job.seed,
+                device,
+                overrides=job.overrides,
+                precision=precision,
+                source=source,
+                deadline=deadline,
+            )
+        except InUseError:
+            report(f"{label}: left to the process that is busy with it")
+            left += 1
+            continue
+        except FloatingPointError as error:
+            report(f"{label}: failed, {error}")
+            failed += 1
+            continue
+        if last is None:
+            report(f"{label}: stopped by the time limit")
+            return False
+        report(f"{label}: test error {last['test_error']:.2f} % after {last['iteration']:,} iterations")
+        if deadline is not None and time.monotonic() > deadline and number < len(jobs):
+            return False
+    if failed:
+        raise FloatingPointError(f"the loss was not finite in {failed} of {len(jobs)} runs")
+    return not left

@@ -1,0 +1,294 @@
+"""The training loop, from the top: what a step does, who decides the rate, what is counted (notebooks 01, 05, 07-12).
+
+A training touches no disk; `runs.training` keeps it in a folder.
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from resnet_nb.data import Dataset, Images
+from resnet_nb.errors import InputError, first_line
+from resnet_nb.progress import note
+from resnet_nb.recipes import Recipe
+from resnet_nb.train.evaluation import evaluate
+from resnet_nb.train.precision import fast_layout, float32_as, require_precision
+from resnet_nb.train.world import World
+
+WINDOW = 100  # iterations between two looks at the training error while a warm-up waits for it
+DRY_RUNS = 3  # cuDNN picks its algorithms and libraries set themselves up before a graph is recorded
+AHEAD = 8  # steps that the host may be ahead of the device, so that its clock means something
+
+
+def training_step(
+    model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, bf16: bool = False
+) -> Tensor:
+    """One step of SGD on images (B, 3, H, W) float32 and labels (B,) int64.
+
+    Returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device. bf16: compute the forward
+    pass with autocast.
+    """
+    # left before the update: autocast keeps the bf16 copies of the weights as long as it lasts
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        logits = model(images)
+        loss = F.cross_entropy(logits, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        wrong = (logits.argmax(1) != labels).double().mean()
+        return torch.stack([loss.double(), wrong])
+
+
+def fit(
+    model: nn.Module,
+    data: Dataset,
+    recipe: Recipe,
+    seed: int = 0,
+    every: int | None = None,
+    report: Callable[[dict], None] | None = None,
+) -> list[dict]:
+    """Train `model` in place on the device of `data`; returns the log, one dict per `every` iterations.
+
+    A line holds `iteration` (steps done), `lr`, `train_loss` and `train_error` (percent; means over the batches since the
+    last line, augmentation on, as in Fig. 6) and `test_error`, `test_loss`. report gets each line when it is made. seed
+    sets order and augmentation; the weights are the model's own. Raises as `Trainer` and `Trainer.train`.
+    """
+    trainer = Trainer(model, data, recipe, seed, every)
+    trainer.train(report)
+    return trainer.log
+
+
+class Trainer:
+    """One training in memory: network, optimizer, meter and log.
+
+    Trains `model` in place on the device of `data`. precision: arithmetic of the network, "float32", on CUDA "tf32", or
+    "bf16" (autocast); weights, their updates and the evaluation stay float32. every: iterations between two lines of the
+    log; by default a hundredth of the run, but not before twice as many images were trained on as an evaluation reads.
+    While a warm-up waits for the training error there is a line every 100 iterations, too. On CUDA a step on data in
+    memory is one replayed graph; if that cannot be made, `note` gets a line that says so.
+    Raises InputError on a bad precision, on a batch size that the data or the processes cannot give, or if the recipe
+    asks for another augmentation than the data make.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Images,
+        recipe: Recipe,
+        seed: int = 0,
+        every: int | None = None,
+        precision: str = "float32",
+        world: World = World(),
+        note: Callable[[str], None] = note,
+    ):
+        require_augmentation(recipe, data)
+        world.require_shares(recipe.batch_size)
+        require_precision(precision, data.device)
+        self.data, self.recipe, self.precision, self.world, self.note = data, recipe, precision, world, note
+        self.device, self.stream = data.device, data.stream(recipe.batch_size, seed)
+        self.layout = fast_layout(model, self.device)
+        self.model = model.to(self.device, memory_format=self.layout).train()
+        # DDP averages the gradients; BN stays with each process, as on the two GPUs of the paper
+        self.net = self.model
+        if world.size > 1:
+            self.net = DistributedDataParallel(self.model)
+            self.net.broadcast_buffers = False  # as an argument it warns in newer versions of torch
+        cuda = self.device.type == "cuda"
+        # a tensor, so that a replayed graph sees it change; the fused CUDA kernel wants float32
+        self.rate = torch.tensor(recipe.lr, dtype=torch.float32 if cuda else torch.float64, device=self.device)
+        self.optimizer = torch.optim.SGD(
+            model.parameters(), lr=self.rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=cuda
+        )
+        if recipe.momentum:
+            for weight in model.parameters():
+                self.optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+        self.meter = Meter().to(self.device)
+        self.every = every or max(recipe.iterations // 100, math.ceil(2 * len(data.test_labels) / recipe.batch_size))
+        self.iteration: int = 0
+        self.log: list[dict] = []
+        self._prepared: Callable[..., None] | None = None
+
+    def train(self, report: Callable[[dict], None] | None = None, pause: Callable[["Trainer"], bool] | None = None) -> bool:
+        """Train to the end; True if it was reached. report gets each line of the log when it is made.
+
+        Indices, not images, come out of the stream of data in memory: a recorded graph reads its inputs at fixed
+        addresses, so the images are gathered inside the step. pause is called after each iteration; when it returns True
+        on any process, all stop there. Raises FloatingPointError at the next line after the loss was not finite.
+        """
+        step = self.prepare()
+        draws = self.stream.batches(self.iteration, self.recipe.iterations, self.world.share)
+        with float32_as(self.precision), closing(draws):
+            for batch in draws:  # which images, with which augmentation
+                self.rate.fill_(self.recipe.rate(self.iteration, self.log))  # the schedule has one author
+                step(*batch)
+                self.iteration += 1
+                if self._line_is_due():
+                    self.log.append(self._line())
+                    if report is not None:
+                        report(self.log[-1])
+                if pause is not None and self.world.any(pause(self)):
+                    break
+        return self.iteration == self.recipe.iterations
+
+    def step(self, *batch: Tensor) -> None:
+        """One step of SGD on what `stream.batches` yields: for data in memory two (B,) int64, images and augmentations.
+
+        Gathers, centers and augments on the device; nothing leaves it.
+        """
+        images, labels = self.stream.images(*batch)
+        images = images.contiguous(memory_format=self.layout)
+        loss_wrong = training_step(self.net, self.optimizer, images, labels, self.precision == "bf16")
+        self.meter.update(self.world.add(loss_wrong) / self.world.size)
+
+    def prepare(self) -> Callable[..., None]:
+        """The step as `train` calls it; on CUDA its graph is recorded first, once, which takes seconds."""
+        if self._prepared is None:
+            graph = self.device.type == "cuda" and self.stream.recordable
+            with float32_as(self.precision):
+                self._prepared = self._record() if graph else self.step
+        return self._prepared
+
+    def check_finite(self) -> None:
+        """Raise FloatingPointError if a loss, a weight or a statistic of BN is not finite. Waits for the device."""
+        bad = self.meter.bad.item()
+        if bad >= 0:
+            raise FloatingPointError(
+                f"the loss is not finite at iteration {bad} (counted from 0); learning rate "
+                f"{self.recipe.rate(bad, self.log):g} may be too high"
+            )
+        state = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+        if not torch.stack([torch.isfinite(value).all() for value in state.values()]).all():
+            name = next(name for name, value in state.items() if not torch.isfinite(value).all())
+            raise FloatingPointError(
+                f"{name} is not finite after {self.iteration} iterations; learning rate "
+                f"{self.recipe.rate(max(0, self.iteration - 1), self.log):g} may be too high"
+            )
+
+    def state_dict(self) -> dict:
+        """Everything that the next step depends on, and the log so far."""
+        parts = {"model": self.model, "optimizer": self.optimizer, "meter": self.meter}
+        return {"iteration": self.iteration, "log": self.log, **{name: part.state_dict() for name, part in parts.items()}}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from `state` of a trainer of the same settings."""
+        self.model.load_state_dict(state["model"])
+        momenta = state["optimizer"]["state"]
+        for place, weight in enumerate(self.model.parameters()):  # in place: the layout stays this device's
+            if place in momenta:
+                self.optimizer.state[weight]["momentum_buffer"].copy_(momenta[place]["momentum_buffer"])
+        self.meter.load_state_dict(state["meter"])
+        self.iteration, self.log = state["iteration"], list(state["log"])
+
+    def _record(self) -> Callable[..., None]:
+        """The step as a CUDA graph, or as it is where that cannot be made."""
+        if self.world.size > 1:
+            self.note("several processes: each step runs operation by operation, not as a replayed CUDA graph")
+            return self.step
+        before = copy.deepcopy(self.state_dict())
+
+        def undo() -> None:
+            self.load_state_dict(before)
+            self.optimizer.zero_grad()
+
+        try:
+            return GraphStep(self.step, self.stream.indices(self.iteration), undo)
+        except RuntimeError as error:
+            self.note(f"no CUDA graph ({first_line(error)}): the same step runs operation by operation")
+            return self.step
+
+    def _line_is_due(self) -> bool:
+        waiting = self.recipe.open_warmup and self.recipe.warmup(self.log) >= self.iteration
+        intervals = (self.every, self.recipe.iterations, WINDOW if waiting else self.every)
+        return any(self.iteration % interval == 0 for interval in intervals)
+
+    def _line(self) -> dict:
+        """The line of the log after this iteration; starts the sums anew."""
+        self.check_finite()
+        done = self.log[-1]["iteration"] if self.log else 0
+        loss, wrong = (self.meter.sums / (self.iteration - done)).tolist()
+        self.meter.sums.zero_()
+        line = {"iteration": self.iteration, "lr": self.recipe.rate(self.iteration - 1, self.log)}
+        with float32_as("float32"):
+            test_error, test_loss = evaluate(self.model, self.data, world=self.world)
+        line |= {"train_loss": loss, "train_error": 100 * wrong, "test_error": test_error, "test_loss": test_loss}
+        if self.recipe.open_warmup:
+            line["warmup"] = min(self.iteration, self.recipe.warmup([*self.log, line]))
+        return line
+
+
+class Meter(nn.Module):
+    """What the loop counts, kept on the device: reading it each step would make the device wait.
+
+    `sums` of loss and share of wrong answers since the last line, `iteration` (steps done) and `bad` (first iteration with
+    a loss that is not finite, or -1).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("sums", torch.zeros(2, dtype=torch.float64))
+        self.register_buffer("iteration", torch.tensor(0))
+        self.register_buffer("bad", torch.tensor(-1))
+
+    def update(self, loss_wrong: Tensor) -> None:
+        """Take in mean loss and share of wrong answers of one batch: float64 (2,)."""
+        self.sums += loss_wrong
+        first = (self.bad < 0) & ~torch.isfinite(loss_wrong[0])
+        self.bad.copy_(torch.where(first, self.iteration, self.bad))
+        self.iteration += 1
+
+
+class GraphStep:
+    """`step` recorded as a CUDA graph. Calling it copies its inputs to fixed addresses and replays, with one launch.
+
+    inputs: an example, on the device. undo: puts back what the dry runs changed, in place. Raises RuntimeError if the step
+    cannot be recorded; `undo` was called then.
+    """
+
+    def __init__(self, step: Callable[..., None], inputs: tuple[Tensor, ...], undo: Callable[[], None]):
+        self.inputs = [part.clone() for part in inputs]
+        with torch.cuda.device(self.inputs[0].device):
+            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
+            side.wait_stream(current)
+            try:
+                with torch.cuda.stream(side):
+                    for _ in range(DRY_RUNS):
+                        step(*self.inputs)
+                    undo()
+                    self.graph = torch.cuda.CUDAGraph()
+                    # thread_local: what other threads do with CUDA meanwhile does not spoil the recording
+                    with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
+                        step(*self.inputs)
+            except RuntimeError:
+                torch.cuda.synchronize()
+                undo()
+                raise
+            current.wait_stream(side)
+            self.done, self.calls = [torch.cuda.Event() for _ in range(AHEAD)], 0
+
+    def __call__(self, *inputs: Tensor) -> None:
+        event = self.done[self.calls % AHEAD]
+        event.synchronize()  # of AHEAD calls ago
+        for place, part in zip(self.inputs, inputs):
+            place.copy_(part)
+        self.graph.replay()
+        event.record()
+        self.calls += 1
+
+
+def require_augmentation(recipe: Recipe, data: Images) -> None:
+    """Raise InputError unless the recipe names the augmentation that the data make: what is recorded is what trains."""
+    asked, made = (found and asdict(found) for found in (recipe.augmentation, data.augmentation))
+    if asked != made:
+        usual = "None, the crops and flips of data in memory"
+        raise InputError(
+            f"the recipe's augmentation is {asked or usual}; that of {data.name} is {made or usual}: load the data with the "
+            "recipe's augmentation, or choose a recipe that fits"
+        )
