@@ -38,8 +38,9 @@ def first_line(error: BaseException) -> str:
 def require_int(name: str, value, least: int, most: int = 2**63 - 1) -> None:
     """Raise InputError unless `value` is an integer from `least` to `most`; True and False are none."""
     if type(value) is not int or not least <= value <= most:
-        upper = "" if most >= 2**63 - 1 else f" and at most {most:,}"
-        raise InputError(f"{name} must be an integer of at least {least}{upper}, got {str(value)[:40]!r}")
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        upper = "" if most >= 2**63 - 1 else f" up to {most:,}"
+        raise InputError(f"{name} must be {kind}{upper}, got {str(value)[:40]!r}")
 
 
 def require_number(name: str, value, least: float, most: float = math.inf, open_end: bool = False) -> None:
@@ -54,8 +55,7 @@ def require_number(name: str, value, least: float, most: float = math.inf, open_
 def require_positive(**values) -> None:
     """Raise InputError naming the first value that is not a positive integer of at most a million."""
     for name, value in values.items():
-        if type(value) is not int or not 1 <= value <= 1_000_000:
-            raise InputError(f"{name} must be a positive integer up to 1,000,000, got {str(value)[:40]!r}")
+        require_int(name, value, 1, 1_000_000)
 
 
 def require_choice(name: str, value, allowed) -> None:

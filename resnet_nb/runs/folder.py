@@ -73,13 +73,6 @@ class RunFolder:
                 with suppress(OSError):
                     (self.out / LOCK).unlink()
 
-    def last_line(self) -> dict:
-        """The last line of the log. Raises InputError if it is damaged."""
-        try:
-            return read_log(self.out / LOG)[-1]
-        except (ValueError, OSError, IndexError) as error:
-            raise InputError(f"{self.out / LOG} is damaged ({error}); delete {self.out} and train again", "out") from error
-
     def load_checkpoint(self) -> tuple[dict | None, str]:
         """As `checkpoint.load`; raises InputError also if the checkpoint is of another run."""
         state, damage = checkpoint.load(self.out)
@@ -128,7 +121,8 @@ class RunFolder:
             if old != new and isinstance(old, dict) and key in ("recipe", "data"):
                 if key == "data" and old.get("fingerprint") == new["fingerprint"]:
                     continue
-                old, new = ({name: part.get(name) for name in new if old.get(name) != new[name]} for part in (old, new))
+                changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+                old, new = ({name: part.get(name) for name in changed} for part in (old, new))
             if old != new:
                 asked = f"its {key} is {_short(old)}, asked for {_short(new)}"
                 raise InputError(f"{where} is of another run: {asked}; choose another folder", "out")

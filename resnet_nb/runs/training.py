@@ -18,7 +18,7 @@ from resnet_nb.data import Images
 from resnet_nb.errors import InputError, Interrupted, require_int
 from resnet_nb.progress import bar
 from resnet_nb.recipes import Recipe
-from resnet_nb.runs.folder import INFO, RunFolder, as_json, read_json
+from resnet_nb.runs.folder import INFO, RunFolder, as_json, load_run, read_json
 from resnet_nb.train import Trainer, World
 from resnet_nb.train.world import machine
 
@@ -62,7 +62,7 @@ def run(
     with world.agreed():
         folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
     if world.any(folder.finished):
-        return folder.last_line()
+        return load_run(folder.out)[2][-1]  # which says if it is damaged
     with world.together(), ExitStack() as held:
         with world.agreed():
             torch.manual_seed(seed)
@@ -75,7 +75,7 @@ def run(
         with world.agreed():
             folder.check()  # again: another process may have finished it, or begun another run
         if world.any(folder.finished):
-            return folder.last_line()
+            return load_run(folder.out)[2][-1]  # which says if it is damaged
         with world.agreed():
             state, damage = folder.load_checkpoint()
         session = _Session(folder, trainer)
