@@ -23,9 +23,8 @@ LOCK, INFO, LOG, WEIGHTS = ".lock", "run.json", "log.jsonl", "weights.safetensor
 class RunFolder:
     """Files of one run of given `settings` (JSON values). Raises as `check`.
 
-    run.json says what the run is and where it ran, log.jsonl has one line per evaluation; checkpoint.pt
-    and checkpoint.previous.pt are there while the run is unfinished, weights.safetensors when it is
-    finished.
+    run.json says what the run is and where it ran, log.jsonl has one line per evaluation; checkpoint.pt and
+    checkpoint.previous.pt are there while the run is unfinished, weights.safetensors when it is finished.
     """
 
     def __init__(self, out: Path, settings: dict):

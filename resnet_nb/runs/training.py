@@ -41,16 +41,15 @@ def run(
     """Train the network called `name` in the folder `out`; returns its last log line, None if time ran out.
 
     Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source, versions, device, wall
-    time, where it was continued), log.jsonl (one line per evaluation), checkpoint.pt (every `save_seconds` while
-    unfinished; the one before it is kept) and weights.safetensors (when finished). The same call again continues from the
-    checkpoint, also after the folder of the data moved; on one CPU with the same number of threads the result is that of
-    an uninterrupted run to the last bit (on CUDA a net with dropout draws new masks when it continues). A finished run is
-    left alone. overrides: for `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least
-    one iteration the run stops before it, with a checkpoint. source says where the data came from (default: the name of
-    the data); `python -m resnet_nb evaluate` looks there. Seeds torch's global generator.
-    Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be written, or has damaged
-    checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be written on the way
-    or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
+    time, where it was continued), log.jsonl (one line per evaluation), checkpoint.pt (every `save_seconds` while unfinished;
+    the one before it is kept) and weights.safetensors (when finished). The same call again continues from the checkpoint, also
+    after the folder of the data moved; on one CPU with the same number of threads the result is that of an uninterrupted run to
+    the last bit (on CUDA a net with dropout draws new masks when it continues). A finished run is left alone. overrides: for
+    `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least one iteration the run stops before
+    it, with a checkpoint. source says where the data came from (default: the name of the data); `python -m resnet_nb evaluate`
+    looks there. Seeds torch's global generator. Raises InputError if a setting is bad, or if `out` holds any other run, is in
+    use, cannot be written, or has damaged checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a
+    file cannot be written on the way or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
     """
     require_int("seed", seed, 0)
     overrides = overrides or {}
