@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import vgg16, vgg19
 
 from resnet_nb.errors import InputError, require_positive
-from resnet_nb.models.blocks import BasicBlock, Bottleneck
+from resnet_nb.models.blocks import BasicBlock, Bottleneck, stages
 from resnet_nb.models.butcher import tableau
 from resnet_nb.models.high_order import SCHEMES, CifarHighOrder, RungeKuttaBlock
 from resnet_nb.models.preact import CifarPreact, ImageNetPreact, TinyPreact
@@ -26,6 +26,7 @@ __all__ = [
     "TinyPreact",
     "build",
     "pretrained",
+    "stages",
     "tableau",
 ]
 

@@ -1,5 +1,7 @@
 """Residual blocks and their shortcuts (arXiv 1512.03385, §3.2-3.3, Fig. 2 and Fig. 5)."""
 
+import re
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -128,6 +130,12 @@ def make_stage(
     first = block(inputs, width, stride, shortcut, stride_on)
     rest = [block(outputs, width, 1, shortcut, stride_on) for _ in range(blocks - 1)]
     return nn.Sequential(first, *rest)
+
+
+def stages(model: nn.Module) -> dict[str, nn.Sequential]:
+    """The stages of blocks of a network, layer1, layer2, ... in order; none where children have other names, as in VGG."""
+    children = model.named_children()
+    return {name: child for name, child in children if re.fullmatch(r"layer\d+", name) and isinstance(child, nn.Sequential)}
 
 
 def he_init(model: nn.Module) -> nn.Module:
