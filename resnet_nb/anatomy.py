@@ -1,4 +1,4 @@
-"""What a network is made of: weighted layers, map sizes, parameters and multiply-adds (in most notebooks)."""
+"""What a network is made of: weighted layers, map sizes, parameters, multiply-adds (notebooks 01, 03, 04, 06, 08, 10 to 13)."""
 
 import copy
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The networks of the papers by name: `build("cifar-resnet56")`, `build("resnet50", stride_on="3x3")` (in most notebooks)."""
+"""The networks of the papers by name, such as `build("resnet50", stride_on="3x3")` (notebooks 00 to 13)."""
 
 from inspect import signature
 

@@ -91,11 +91,8 @@ def rooted_trees(nodes: int) -> tuple[tuple, ...]:
 
 @functools.cache
 def _trees(nodes: int) -> tuple[tuple, ...]:
-    found = set()
-    for parts in _partitions(nodes - 1, nodes - 1):
-        for forest in itertools.product(*(_trees(size) for size in parts)):
-            found.add(tuple(sorted(forest)))
-    return tuple(sorted(found))
+    sizes = _partitions(nodes - 1, nodes - 1)
+    return tuple(sorted({tuple(sorted(forest)) for parts in sizes for forest in itertools.product(*map(_trees, parts))}))
 
 
 def _partitions(total: int, largest: int):
