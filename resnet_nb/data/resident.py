@@ -1,7 +1,7 @@
 """Images as uint8 tensors that stay on one device, and the paper's augmentation in batches (§4.2)."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, require_int
 
 PAD = 4
 OFFSETS = (2 * PAD + 1) ** 2  # 81 crops of the padded image
@@ -19,10 +19,7 @@ Share = Callable[[Tensor], Tensor]  # (B, ...) to a process's part of it
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification set in memory.
-
-    Images are uint8 (N, 3, H, W), labels int64 (N,) indices into `classes`; all on one device.
-    """
+    """A classification set in memory: images uint8 (N, 3, H, W), labels int64 (N,), indices into `classes`; on one device."""
 
     name: str
     classes: tuple[str, ...]
@@ -75,27 +72,19 @@ class Dataset:
     def validation(self) -> "Dataset":
         """The split on which the paper chose its schedule, 45k/5k on CIFAR-10 (§4.2): the test images stay unseen.
 
-        The last tenth of the training images of each class, in their order, takes the place of the
-        test images. Raises InputError if a class has fewer than ten.
+        The last tenth of the training images of each class, in their order, takes the place of the test images. Raises
+        InputError if a class has fewer than ten.
         """
         held_out = torch.zeros(len(self.train_labels), dtype=torch.bool)
         for label in range(len(self.classes)):
             (places,) = torch.nonzero(self.train_labels.cpu() == label, as_tuple=True)
             if len(places) < 10:
-                raise InputError(
-                    f"a validation split needs 10 training images of each class; {self.name} has "
-                    f"{len(places)} of {self.classes[label]!r}"
-                )
+                has = f"{self.name} has {len(places)} of {self.classes[label]!r}"
+                raise InputError(f"a validation split needs 10 training images of each class; {has}")
             held_out[places[len(places) - len(places) // 10 :]] = True
-        held_out = held_out.to(self.train_labels.device)
-        return Dataset(
-            f"{self.name}-validation",
-            self.classes,
-            self.train_images[~held_out],
-            self.train_labels[~held_out],
-            self.train_images[held_out],
-            self.train_labels[held_out],
-        )
+        held_out = held_out.to(self.device)
+        parts = [part[mask] for mask in (~held_out, held_out) for part in (self.train_images, self.train_labels)]
+        return Dataset(f"{self.name}-validation", self.classes, *parts)
 
     def center(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to float32 in [0, 1] minus the per-pixel mean. No division by a std."""
@@ -127,53 +116,65 @@ def augment(images: Tensor, codes: Tensor) -> Tensor:
     return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-class Stream:
-    """Training batches as a pure function of (seed, iteration).
+class Order:
+    """Which image comes when, and its code, as a pure function of (seed, iteration).
 
-    Every epoch is a new permutation of all images; batches run on across epochs, so 64,000
-    iterations of 128 are exactly 64000 * 128 / N epochs. Codes of `augment` are drawn independently
-    for every image and epoch. All draws are made on the CPU, so every device sees the same stream.
+    Every epoch is a new permutation of all images; batches run on across epochs, so 64,000 iterations of 128 are exactly
+    64000 * 128 / N epochs. Codes, below `codes`, are drawn independently for every image and epoch; what they stand for is
+    the stream's. All draws are made on the CPU, so every device sees the same order. Raises InputError on a bad batch size.
     """
 
-    codes = 2 * OFFSETS  # how many there are
-    recordable = True  # as a CUDA graph: `images` reads nothing but tensors on the device
-
-    def __init__(self, data: Dataset, batch_size: int, seed: int):
-        if not 1 <= batch_size <= len(data.train_labels):
-            raise InputError(f"batch size must be between 1 and {len(data.train_labels)} images, got {batch_size}")
-        self.data, self.batch_size, self.seed = data, batch_size, seed
+    def __init__(self, labels: Tensor, batch_size: int, seed: int, codes: int):
+        require_int("batch size", batch_size, 1, len(labels))
+        self.count, self.device = len(labels), labels.device
+        self.batch_size, self.seed, self.codes = batch_size, seed, codes
         self._plans: dict[int, tuple[Tensor, Tensor]] = {}
 
     def plan(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Order of the images and augmentation code of each position in one epoch: two (N,) int64."""
+        """Images and code of each position in one epoch: two (N,) int64."""
         if epoch not in self._plans:
             # a batch touches two epochs at most
             self._plans = {e: p for e, p in self._plans.items() if e == epoch - 1}
             entropy = np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0]
             generator = torch.Generator().manual_seed(int(entropy >> 1))
-            count, device = len(self.data.train_labels), self.data.train_labels.device
-            order = torch.randperm(count, generator=generator)
-            codes = torch.randint(self.codes, (count,), generator=generator)
-            if device.type == "cuda":  # page-locked memory is copied without waiting for the device
+            order = torch.randperm(self.count, generator=generator)
+            codes = torch.randint(self.codes, (self.count,), generator=generator)
+            if self.device.type == "cuda":  # page-locked memory is copied without waiting for the device
                 order, codes = order.pin_memory(), codes.pin_memory()
-            self._plans[epoch] = order.to(device, non_blocking=True), codes.to(device, non_blocking=True)
+            self._plans[epoch] = order.to(self.device, non_blocking=True), codes.to(self.device, non_blocking=True)
         return self._plans[epoch]
 
     def indices(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Images and augmentation codes of one iteration, counted from 0: two (B,) int64."""
-        epoch, start = divmod(iteration * self.batch_size, len(self.data.train_labels))
+        """Images and codes of one iteration, counted from 0: two (B,) int64."""
+        epoch, start = divmod(iteration * self.batch_size, self.count)
         order, codes = (part[start : start + self.batch_size] for part in self.plan(epoch))
         if missing := self.batch_size - len(order):
             following = self.plan(epoch + 1)
-            order = torch.cat([order, following[0][:missing]])
-            codes = torch.cat([codes, following[1][:missing]])
+            order, codes = (torch.cat([part, after[:missing]]) for part, after in zip((order, codes), following))
         return order, codes
 
-    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
-        """What `images` takes, for the iterations from `start` to before `stop`; share picks a process's part."""
+    def batches(self, start: int, stop: int, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
+        """`indices` of the iterations from `start` to before `stop`; share picks a process's part."""
         for iteration in range(start, stop):
             order, codes = self.indices(iteration)
             yield share(order), share(codes)
+
+
+class Stream:
+    """Training batches of a `Dataset` in the order of `Order`; the code of an image is that of `augment` (notebooks 08, 13)."""
+
+    recordable = True  # as a CUDA graph: `images` reads nothing but tensors on the device
+
+    def __init__(self, data: Dataset, batch_size: int, seed: int):
+        self.data, self.order = data, Order(data.train_labels, batch_size, seed, 2 * OFFSETS)
+
+    def indices(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Images and augmentation codes of one iteration, counted from 0: two (B,) int64."""
+        return self.order.indices(iteration)
+
+    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `images` takes, for the iterations from `start` to before `stop`; share picks a process's part."""
+        return self.order.batches(start, stop, share)
 
     def images(self, order: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Centered, augmented images (B, 3, H, W) and labels (B,) of what `indices` returns."""
@@ -181,14 +182,10 @@ class Stream:
 
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Centered, augmented images (B, 3, H, W) and labels (B,) of one iteration, counted from 0."""
-        return self.images(*next(self.batches(iteration, iteration + 1)))
+        return self.images(*self.indices(iteration))
 
 
-def from_arrays(name: str, classes, train, test) -> Dataset:
-    """Dataset from (images, labels) pairs of numpy arrays: uint8 (N, 3, H, W) and integers (N,)."""
-    tensors = [
-        torch.from_numpy(np.ascontiguousarray(array, dtype))
-        for pair in (train, test)
-        for array, dtype in zip(pair, (np.uint8, np.int64))
-    ]
-    return Dataset(name, tuple(classes), *tensors)
+def from_arrays(name: str, classes: Iterable[str], *parts: tuple) -> Dataset:
+    """Dataset from the (images, labels) of training and test as arrays: uint8 (N, 3, H, W) and integers (N,)."""
+    pairs = ((array, kind) for part in parts for array, kind in zip(part, (np.uint8, np.int64)))
+    return Dataset(name, tuple(classes), *(torch.from_numpy(np.ascontiguousarray(*pair)) for pair in pairs))

@@ -13,23 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
-from resnet_nb.data.folder import list_images, read_image, require_same_classes
-from resnet_nb.data.resident import Share, Stream
+from resnet_nb.data.folder import Listing, list_images, list_parts, read_image
+from resnet_nb.data.resident import Order, Share
 from resnet_nb.data.views import seeded, testing_view, training_view
 from resnet_nb.errors import InputError, TrainingStopped, first_line
 from resnet_nb.progress import bar
 from resnet_nb.recipes import Augmentation
 
 SAMPLE = 10_000  # images that the mean and the colors are taken from
+SEEDS = 2**62  # how many the draws of a view may begin with
 
 
 @dataclass(frozen=True)
 class ImageFiles:
     """A classification set in files of any sizes, such as ImageNet; `Dataset` is its counterpart in memory.
 
-    Files are paths as bytes (N,), labels int64 (N,) on the CPU. mean (3, crop, crop): per-pixel mean of the training
-    images in [0, 1]. colors (3, 3): principal components of their RGB values, each times its eigenvalue, as columns.
-    fingerprint: of the classes and of the names and sizes of the files. Batches come to `device`.
+    Files are paths as bytes (N,), labels int64 (N,) on the CPU. mean (3, crop, crop): per-pixel mean of the training images
+    in [0, 1]. colors (3, 3): principal components of their RGB values, each times its eigenvalue, as columns. fingerprint:
+    of the classes and of the names and sizes of the files. Batches come to `device`.
     """
 
     name: str
@@ -75,8 +76,8 @@ class ImageFiles:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`.
 
-        view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that
-        cannot be decoded.
+        view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that cannot be
+        decoded.
         """
         items = [(index, 0) for index in range(len(self.test_labels))[part]]
         batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
@@ -85,27 +86,36 @@ class ImageFiles:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
 
-class FileStream(Stream):
-    """Training batches of `ImageFiles`: a pure function of (seed, iteration), like `Stream`.
+class FileStream:
+    """Training batches of `ImageFiles` in the order of `Order`; the code of an image seeds the draws of its view.
 
-    The code of an image seeds the draws of its view. `batches` yields images uint8 (B, 3, crop, crop) and labels
-    (B,), read ahead by worker processes; it raises InputError naming a file that cannot be decoded, and
-    TrainingStopped if a worker process dies.
+    Raises InputError naming a file that cannot be decoded, and TrainingStopped if a worker process dies.
     """
 
-    codes = 2**62
     recordable = False
 
+    def __init__(self, data: ImageFiles, batch_size: int, seed: int):
+        self.data, self.order = data, Order(data.train_labels, batch_size, seed, SEEDS)
+
+    def indices(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Images and seeds of their views in one iteration, counted from 0: two (B,) int64."""
+        return self.order.indices(iteration)
+
     def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
+        """Views uint8 (B, 3, crop, crop) and labels (B,) on the CPU, read ahead by worker processes."""
         data = self.data
         views = _Views(data.train_files, data.train_labels, training_view(data.augmentation, data.colors))
-        batches = (list(zip(order.tolist(), codes.tolist())) for order, codes in super().batches(start, stop, share))
+        batches = (list(zip(*map(Tensor.tolist, pair))) for pair in self.order.batches(start, stop, share))
         return _read(views, batches, data.device)
 
     def images(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Centered images (B, 3, crop, crop) float32 and labels (B,) on the device, of what `batches` yields."""
         device = self.data.device
         return self.data.center(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
+
+    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Centered images (B, 3, crop, crop) and labels (B,) of one iteration, counted from 0."""
+        return self.images(*next(self.batches(iteration, iteration + 1)))
 
 
 class _Views(torch.utils.data.Dataset):
@@ -136,18 +146,11 @@ def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     context = "fork" if sys.platform == "linux" else None  # those of a fork server would outlive a kill -9 of this process
+    settings = {"num_workers": workers, "multiprocessing_context": context, "worker_init_fn": _start_worker}
+    settings |= {"collate_fn": _collate, "pin_memory": device.type == "cuda"}
     try:
         # a generator of its own: the global one would be moved by each loader, and a continued run has one more
-        for batch in DataLoader(
-            views,
-            batch_sampler=batches,
-            num_workers=workers,
-            multiprocessing_context=context,
-            collate_fn=_collate,
-            worker_init_fn=_start_worker,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),
-        ):
+        for batch in DataLoader(views, batch_sampler=batches, generator=torch.Generator(), **settings):
             if isinstance(batch, InputError):
                 raise batch
             yield batch
@@ -160,16 +163,15 @@ def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor
 def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
     """The image folder `root` with train/<class>/* and val/<class>/* or test/<class>/*, images of any sizes.
 
-    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced.  Raises InputError if a folder is missing, or naming a file that cannot be decoded.
+    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced. Raises InputError if
+    a folder is missing, or naming a file that cannot be decoded.
     """
-    _require_folder(root)
-    files, labels, classes = list_images(root / "train")
-    data = test_files(root, torch.zeros(3), augmentation)
-    require_same_classes(root / "train", classes, _test_folder(root), list(data.classes))
-    train = _paths(files), torch.tensor(labels)
-    mean, colors = _statistics(*train, augmentation)
-    fingerprint = hashlib.sha256(f"{_fingerprint(root, classes, files)} {data.fingerprint}".encode()).hexdigest()
-    return replace(data, train_files=train[0], train_labels=train[1], mean=mean, colors=colors, fingerprint=fingerprint)
+    train, test = list_parts(root, _test_folder(root).name)
+    fingerprint = hashlib.sha256(f"{_fingerprint(root, train)} {_fingerprint(root, test)}".encode()).hexdigest()
+    files, labels = _arrays(train)
+    mean, colors = _statistics(files, labels, augmentation)
+    arrays = files, labels, *_arrays(test)
+    return ImageFiles(root.resolve().name, tuple(train.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
 def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentation()) -> ImageFiles:
@@ -177,42 +179,28 @@ def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentati
 
     Raises InputError if a folder is missing.
     """
-    _require_folder(root)
-    files, labels, classes = list_images(_test_folder(root))
-    side = augmentation.crop
-    return ImageFiles(
-        root.resolve().name,
-        tuple(classes),
-        _paths([]),
-        torch.tensor([], dtype=torch.int64),
-        _paths(files),
-        torch.tensor(labels),
-        augmentation,
-        mean[:, None, None].expand(3, side, side),
-        torch.zeros(3, 3),
-        _fingerprint(root, classes, files),
-    )
+    test = list_images(_test_folder(root))
+    arrays = *_arrays(Listing([], [], [])), *_arrays(test)
+    mean = mean[:, None, None].expand(3, augmentation.crop, augmentation.crop)
+    colors, fingerprint = torch.zeros(3, 3), _fingerprint(root, test)
+    return ImageFiles(root.resolve().name, tuple(test.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
 def _test_folder(root: Path) -> Path:
+    if not root.is_dir():
+        wanted = "a folder is needed with train/<class>/* and val/<class>/* (or test/<class>/*)"
+        raise InputError(f"no data at {str(root)!r}; {wanted}")
     return root / ("test" if (root / "test").is_dir() and not (root / "val").is_dir() else "val")
 
 
-def _require_folder(root: Path) -> None:
-    if not root.is_dir():
-        raise InputError(
-            f"no data at {str(root)!r}; a folder is needed with train/<class>/* and val/<class>/* (or test/<class>/*)"
-        )
+def _arrays(part: Listing) -> tuple[np.ndarray, Tensor]:
+    """Paths and labels (N,), because a list of a million paths would be copied into every worker process."""
+    return np.array([os.fsencode(path) for path in part.files], dtype=bytes), torch.tensor(part.labels, dtype=torch.int64)
 
 
-def _paths(files: list[Path]) -> np.ndarray:
-    """As an array, because a list of a million paths would be copied into every worker process."""
-    return np.array([os.fsencode(path) for path in files], dtype=bytes)
-
-
-def _fingerprint(root: Path, classes: list[str], files: list[Path]) -> str:
-    digest = hashlib.sha256(os.fsencode("\n".join(classes)))
-    for path in files:
+def _fingerprint(root: Path, part: Listing) -> str:
+    digest = hashlib.sha256(os.fsencode("\n".join(part.classes)))
+    for path in part.files:
         digest.update(os.fsencode(f"{path.relative_to(root)}\0{path.stat().st_size}\n"))
     return digest.hexdigest()
 
