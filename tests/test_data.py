@@ -97,7 +97,7 @@ def test_shapes10_needs_more_than_a_linear_model(shapes):
     train, test = (data.center(images).flatten(1) for images in (data.train_images, data.test_images))
     linear = torch.nn.Linear(train.shape[1], 10)
     optimizer = torch.optim.SGD(linear.parameters(), lr=0.02, momentum=0.9)
-    for epoch in range(12):
+    for _ in range(12):
         for batch in torch.randperm(len(train)).split(250):
             optimizer.zero_grad()
             F.cross_entropy(linear(train[batch]), data.train_labels[batch]).backward()

@@ -534,11 +534,28 @@ def test_scores_of_all_test_images(files, pictures):
 # ---- the command line, at full size
 
 
-def command(rank, port, args):
-    """What torchrun starts, without its start-up time."""
+def command(rank, port, args, seen):
+    """What torchrun starts, without its start-up time; what it does with images goes into the file `seen`."""
     os.environ |= rank_variables(rank, port)
     torch.set_num_threads(1)
+    note_what_is_read(seen)
     sys.exit(main(args))
+
+
+def note_what_is_read(seen):
+    """From now on in this process: a line for each look at the mean, group of workers and beginning of a training."""
+
+    def noting(what, function):
+        def noted(*args, **settings):
+            with open(seen, "a") as file:
+                file.write(f"{what}\n")
+            return function(*args, **settings)
+
+        return noted
+
+    streamed._statistics = noting("mean", streamed._statistics)
+    streamed.DataLoader = noting("workers", streamed.DataLoader)
+    train.Trainer.train = noting("training", train.Trainer.train)
 
 
 def test_the_command_trains_with_two_processes(tmp_path):
@@ -547,7 +564,10 @@ def test_the_command_trains_with_two_processes(tmp_path):
     args = ["train", "resnet18", "--set", "width=1", "--recipe", "imagenet", "--iterations", "1"]
     args += ["--data", str(pictures), "--out", str(tmp_path / "run")]
     port = free_port()
-    assert finish([start_process(command, rank, port, args) for rank in range(2)]) == [0, 0]
+    assert finish([start_process(command, rank, port, args, tmp_path / f"seen{rank}") for rank in range(2)]) == [0, 0]
+    first, second = ((tmp_path / f"seen{rank}").read_text().split() for rank in range(2))
+    assert first[:3] == ["mean", "workers", "training"]  # one process looks at the images before the training, once
+    assert second[0] == "training" and len(second) == len(first) - 2
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["processes"] == 2 and info["recipe"]["augmentation"]["shorter_side"] == [256, 480]
     assert augmentation_of(info["recipe"]) == RECIPES["imagenet"].augmentation
