@@ -312,7 +312,8 @@ def test_images_in_memory_and_in_files_are_one_protocol(pictures):
         assert isinstance(data, Images)  # every name is there
         for name in members:
             asked, had = (list(inspect.signature(getattr(kind, name)).parameters.values()) for kind in (Images, type(data)))
-            assert [(p.name, p.default) for p in had[: len(asked)]] == [(p.name, p.default) for p in asked], name
+            fixed = [p for p in asked if p.kind is not p.VAR_POSITIONAL]
+            assert [(p.name, p.default) for p in had[: len(fixed)]] == [(p.name, p.default) for p in fixed], name
         images, labels = next(data.test_batches(data.test_batch))
         assert images.shape[1:] == data.shape and images.dtype == torch.uint8 and labels.dtype == torch.int64
         assert data.center(images).dtype == torch.float32 and data.to("cpu").fingerprint == data.fingerprint
@@ -558,7 +559,7 @@ def test_cifar10_is_read(fake, monkeypatch):
 
 def test_files_that_torchvision_finds_whole_are_not_hashed_again(fake, monkeypatch):
     fake.write()
-    monkeypatch.setattr(cifar10, "_md5", lambda path: pytest.fail(f"{path} was hashed again"))
+    monkeypatch.setattr(cifar10, "calculate_md5", lambda path: pytest.fail(f"{path} was hashed again"))
     fake.assert_read(load(fake.path))
 
 

@@ -1,47 +1,14 @@
 """CIFAR-10, image folders and drawn shapes: in memory, or read from files as the training goes."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from resnet_nb.data import cifar10, folder, shapes
-from resnet_nb.data.resident import Dataset, Stream, augment, from_arrays
-from resnet_nb.data.streamed import FileStream, ImageFiles, read_files, test_files
+from resnet_nb.data.resident import Dataset, Images, Stream, augment, from_arrays
+from resnet_nb.data.streamed import ImageFiles, read_files, test_files
 from resnet_nb.data.views import Augmentation
 from resnet_nb.errors import InputError
-
-
-@runtime_checkable
-class Images(Protocol):
-    """What a training asks of a classification set: `Dataset` holds it in memory, `ImageFiles` reads it from files.
-
-    Images are uint8 (3, H, W) and labels int64. shape: of an image as the network takes it. augmentation: that of the
-    files, None for the one of data in memory (§4.2). test_batch: images that an evaluation takes at a time.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    train_labels: Tensor
-    test_labels: Tensor
-
-    @property
-    def device(self) -> torch.device: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, int, int]: ...
-    @property
-    def augmentation(self) -> Augmentation | None: ...
-    @property
-    def test_batch(self) -> int: ...
-    def to(self, device: torch.device | str) -> "Images": ...
-    def center(self, images: Tensor) -> Tensor: ...
-    def stream(self, batch_size: int, seed: int) -> Stream | FileStream: ...
-    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]: ...
 
 
 def shapes10(train: int = 10_000, test: int = 2_000, seed: int = 0) -> Dataset:

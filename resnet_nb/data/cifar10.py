@@ -1,13 +1,12 @@
 """CIFAR-10 in torchvision's layout: verified file by file, downloaded with resume."""
 
-import hashlib
 import http.client
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 from filelock import FileLock
 from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import calculate_md5
 
 from resnet_nb.data.folder import Part
 from resnet_nb.errors import InputError, first_line
@@ -39,7 +38,7 @@ def _first_wrong(root: Path) -> InputError | None:
         if not path.is_file():
             by_hand = f"unpack {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}"
             return InputError(f"{path} is missing; load it with download=True, or {by_hand}", "download")
-        if (actual := _md5(path)) != md5:
+        if (actual := calculate_md5(path)) != md5:
             damage = f"{path.stat().st_size} bytes with md5 {actual}, expected md5 {md5}"
             todo = f"delete {root / FOLDER} and unpack or download it again"
             return InputError(f"{path} is damaged: {damage}; {todo}", "download")
@@ -67,7 +66,7 @@ def _fetch(root: Path) -> None:
     if not archive.exists():
         _download(CIFAR10.url, partial)
         partial.rename(archive)
-    if (actual := _md5(archive)) != CIFAR10.tgz_md5:
+    if (actual := calculate_md5(archive)) != CIFAR10.tgz_md5:
         raise InputError(f"{archive} is damaged: md5 {actual}, expected {CIFAR10.tgz_md5}; delete it and try again")
     CIFAR10(str(root), download=True)  # the archive is there: only unpacks
 
@@ -87,13 +86,8 @@ def _download(url: str, partial: Path) -> None:
                     shown.update(len(chunk))
         if partial.stat().st_size < ARCHIVE_BYTES:
             raise ConnectionError("the server closed the connection early")
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+    except (http.client.HTTPException, OSError) as error:
         have = partial.stat().st_size if partial.exists() else 0
         kept = f"{have / 1e6:.0f} of {ARCHIVE_BYTES / 1e6:.0f} MB are kept in {partial}: run the same command again to go on"
         by_hand = f"place {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) in {partial.parent} yourself"
         raise InputError(f"cannot download {url} ({error}); {kept}, or {by_hand}") from error
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

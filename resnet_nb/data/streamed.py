@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from resnet_nb.data.folder import Listing, list_images, list_parts, read_image
-from resnet_nb.data.resident import Order, Share
+from resnet_nb.data.resident import Stream
 from resnet_nb.data.views import seeded, testing_view, training_view
 from resnet_nb.errors import InputError, TrainingStopped, first_line
 from resnet_nb.progress import bar
 from resnet_nb.recipes import Augmentation
 
 SAMPLE = 10_000  # images that the mean and the colors are taken from
-SEEDS = 2**62  # how many the draws of a view may begin with
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,9 @@ class ImageFiles:
     fingerprint: str
     device: torch.device = torch.device("cpu")
 
+    codes = 2**62  # the seeds of the views
+    recordable = False
+
     def to(self, device: torch.device | str) -> "ImageFiles":
         """The same data, whose batches come to another device."""
         return replace(self, device=torch.device(device), mean=self.mean.to(device))
@@ -67,9 +69,21 @@ class ImageFiles:
         """Images of any size, uint8 (B, 3, H, W), to float32 in [0, 1] minus the mean of each channel."""
         return images.float() / 255 - self.mean.mean((1, 2), keepdim=True)
 
-    def stream(self, batch_size: int, seed: int) -> "FileStream":
+    def stream(self, batch_size: int, seed: int) -> Stream:
         """The training batches. Raises InputError on a bad batch size."""
-        return FileStream(self, batch_size, seed)
+        return Stream(self, batch_size, seed)
+
+    def fetch(self, indices: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Views uint8 (B, 3, crop, crop) and labels (B,) on the CPU, read ahead by worker processes.
+
+        Raises InputError naming a file that cannot be decoded, and TrainingStopped if a worker process dies.
+        """
+        views = _Views(self.train_files, self.train_labels, training_view(self.augmentation, self.colors))
+        return _read(views, (list(zip(*map(Tensor.tolist, pair))) for pair in indices), self.device)
+
+    def finish(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Centered images (B, 3, crop, crop) and labels (B,) on the device."""
+        return self.center(images.to(self.device, non_blocking=True)), labels.to(self.device, non_blocking=True)
 
     def test_batches(
         self, batch_size: int, part: slice = slice(None), view: nn.Module | None = None
@@ -84,38 +98,6 @@ class ImageFiles:
         views = _Views(self.test_files, self.test_labels, view or testing_view(self.augmentation))
         for images, labels in _read(views, batches, self.device):
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-
-
-class FileStream:
-    """Training batches of `ImageFiles` in the order of `Order`; the code of an image seeds the draws of its view.
-
-    Raises InputError naming a file that cannot be decoded, and TrainingStopped if a worker process dies.
-    """
-
-    recordable = False
-
-    def __init__(self, data: ImageFiles, batch_size: int, seed: int):
-        self.data, self.order = data, Order(data.train_labels, batch_size, seed, SEEDS)
-
-    def indices(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Images and seeds of their views in one iteration, counted from 0: two (B,) int64."""
-        return self.order.indices(iteration)
-
-    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
-        """Views uint8 (B, 3, crop, crop) and labels (B,) on the CPU, read ahead by worker processes."""
-        data = self.data
-        views = _Views(data.train_files, data.train_labels, training_view(data.augmentation, data.colors))
-        batches = (list(zip(*map(Tensor.tolist, pair))) for pair in self.order.batches(start, stop, share))
-        return _read(views, batches, data.device)
-
-    def images(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Centered images (B, 3, crop, crop) float32 and labels (B,) on the device, of what `batches` yields."""
-        device = self.data.device
-        return self.data.center(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
-
-    def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Centered images (B, 3, crop, crop) and labels (B,) of one iteration, counted from 0."""
-        return self.images(*next(self.batches(iteration, iteration + 1)))
 
 
 class _Views(torch.utils.data.Dataset):
