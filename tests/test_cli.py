@@ -27,18 +27,21 @@ torch.set_num_threads(1)  # the tensors are small: threads would only wait for e
 FILES = ["log.jsonl", "run.json", "weights.safetensors"]
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A folder of shapes: 40 images to train on and 20 to test, 32x32 pixels, as PNG."""
-    root, data = tmp_path_factory.mktemp("data") / "shapes", shapes10(40, 20)
-    for part, images, labels in (
-        ("train", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
+def write_pictures(root, data):
+    """The images of a data set as a folder of PNG files."""
+    for part in ("train", "test"):
+        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
         for i, (image, label) in enumerate(zip(images.numpy(), labels)):
             folder = root / part / data.classes[label]
             folder.mkdir(parents=True, exist_ok=True)
             PIL.Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:02}.png")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of shapes: 40 images to train on and 20 to test, 32x32 pixels, as PNG."""
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    write_pictures(root, shapes10(40, 20))
     load(root)  # decoded once, so that no test sees the bar of the first time
     return root
 
@@ -262,26 +265,16 @@ def test_a_run_on_the_validation_split_is_evaluated_on_it(tmp_path, capsys):
     assert f"test error {last_line(tmp_path / 'out')['test_error']:.2f} %" in out and err == ""
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_the_split_of_a_run_is_known_by_its_images_not_by_the_name_of_the_folder(tmp_path, capsys, split):
-    """A folder may be renamed, also to what a validation split is called."""
-    data = shapes10(100, 20)
-    for part, images, labels in (
-        ("train", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
-        for i, (image, label) in enumerate(zip(images.numpy(), labels)):
-            folder = tmp_path / "pictures" / part / data.classes[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:03}.png")
-    args = ["train", "cifar-resnet8", "--data", tmp_path / "pictures", "--recipe", "live", "--iterations", 1]
+@pytest.mark.parametrize("split, before, after", [("validation", "old", "new"), ("test", "new-validation", "new")])
+def test_the_split_of_a_run_is_known_by_its_images_not_by_the_name_of_the_folder(tmp_path, capsys, split, before, after):
+    write_pictures(tmp_path / before, shapes10(100, 20))
+    args = ["train", "cifar-resnet8", "--data", tmp_path / before, "--recipe", "live", "--iterations", 1]
     assert call(*args, "--out", tmp_path / "out", *["--validation"] * (split == "validation")) == 0
-    (tmp_path / "pictures").rename(tmp_path / f"pictures-{split}")
+    (tmp_path / before).rename(tmp_path / after)
     capsys.readouterr()
-    assert call("evaluate", tmp_path / "out", "--data", tmp_path / f"pictures-{split}") == 0
-    out, err = capsys.readouterr()
-    error = f"test error {last_line(tmp_path / 'out')['test_error']:.2f} %, loss {last_line(tmp_path / 'out')['test_loss']:.4f}"
-    assert error in out and err == ""
+    assert call("evaluate", tmp_path / "out", "--data", tmp_path / after) == 0
+    (out, err), line = capsys.readouterr(), last_line(tmp_path / "out")
+    assert f"test error {line['test_error']:.2f} %, loss {line['test_loss']:.4f}" in out and err == ""
 
 
 def test_bench_prints_both_loops_and_the_floors(capsys, monkeypatch):

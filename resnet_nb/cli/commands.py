@@ -47,7 +47,7 @@ def run_train(args: Namespace) -> None:
             settings = _settings(args)
             # files are listed, and their mean image is computed, by one process for all
             shared = recipe.augmentation is not None and world.size > 1
-            images = [None if shared and world.rank else _images(args, recipe.augmentation)]
+            images = [None if shared and world.rank else _training_images(args, recipe.augmentation)]
         if shared:
             torch.distributed.broadcast_object_list(images, src=0)
         last = runs.run(args.name, images[0], args.out, recipe, args.seed, overrides=overrides, world=world, **settings)
@@ -62,7 +62,7 @@ def run_sweep(args: Namespace) -> None:
     if "WORLD_SIZE" in os.environ:
         raise InputError("a sweep is not started with torchrun: start it several times on one --out instead")
     jobs, settings = SWEEPS[args.name], {"report": partial(print, flush=True), **_settings(args)}
-    finished = sweep(jobs, _images(args), args.out, iterations=args.iterations, **settings)
+    finished = sweep(jobs, _training_images(args), args.out, iterations=args.iterations, **settings)
     print(f"all {len(jobs)} runs are finished" if finished else "not finished: the same command continues")
 
 
@@ -72,12 +72,12 @@ def _settings(args: Namespace) -> dict:
     return {"source": args.data, "device": _device(args.device), "precision": args.precision, "deadline": deadline}
 
 
-def _images(args: Namespace, augmentation: Augmentation | None = None) -> data.Images:
-    images = _load(args.data, args.download, augmentation)
+def _training_images(args: Namespace, augmentation: Augmentation | None = None) -> data.Images:
+    images = _images(args.data, args.download, augmentation)
     return images.validation() if args.validation else images
 
 
-def _load(source: str, download: bool = False, augmentation: Augmentation | None = None) -> data.Images:
+def _images(source: str, download: bool = False, augmentation: Augmentation | None = None) -> data.Images:
     with status(f"reading {source}"):
         return data.load(source, download, augmentation)
 
@@ -93,7 +93,7 @@ def run_evaluate(args: Namespace) -> None:
     if augmentation is None and args.testing != "center":
         raise InputError(f"--testing {args.testing} is for runs of the recipe imagenet; {args.what} is none")
     device = _device(args.device)
-    images = _load(args.data or info["source"], augmentation=augmentation)
+    images = _images(args.data or info["source"], augmentation=augmentation)
     if list(images.classes) != classes:
         raise InputError(f"{images.name} has the classes {', '.join(images.classes)}; the run has {', '.join(classes)}")
     images = _split_of(images, trained_on["fingerprint"])

@@ -55,23 +55,22 @@ def fetch(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".download.lock"):
             if _first_wrong(root):
-                _fetch(root)
+                _download(root / CIFAR10.filename)
+                CIFAR10(str(root), download=True)  # the archive is there: only unpacks
     except OSError as error:
         raise InputError(f"cannot write to {root} ({error.strerror or error})") from error
 
 
-def _fetch(root: Path) -> None:
-    archive = root / CIFAR10.filename
+def _download(archive: Path) -> None:
     partial = archive.with_name(archive.name + ".part")
     if not archive.exists():
-        _download(CIFAR10.url, partial)
+        _go_on(CIFAR10.url, partial)
         partial.rename(archive)
     if (actual := calculate_md5(archive)) != CIFAR10.tgz_md5:
         raise InputError(f"{archive} is damaged: md5 {actual}, expected {CIFAR10.tgz_md5}; delete it and try again")
-    CIFAR10(str(root), download=True)  # the archive is there: only unpacks
 
 
-def _download(url: str, partial: Path) -> None:
+def _go_on(url: str, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     if have == ARCHIVE_BYTES:
         return

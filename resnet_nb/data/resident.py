@@ -17,6 +17,7 @@ from resnet_nb.recipes import Augmentation
 PAD = 4
 OFFSETS = (2 * PAD + 1) ** 2  # 81 crops of the padded image
 Share = Callable[[Tensor], Tensor]  # (B, ...) to a process's part of it
+Pairs = Iterator[tuple[Tensor, Tensor]]
 
 
 @runtime_checkable
@@ -44,9 +45,9 @@ class Images(Protocol):
     def to(self, device: torch.device | str) -> "Images": ...
     def center(self, images: Tensor) -> Tensor: ...
     def stream(self, batch_size: int, seed: int) -> "Stream": ...
-    def fetch(self, indices: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def fetch(self, indices: Pairs) -> Pairs: ...
     def finish(self, *batch: Tensor) -> tuple[Tensor, Tensor]: ...
-    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]: ...
+    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Pairs: ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Dataset:
     test_images: Tensor
     test_labels: Tensor
 
+    augmentation = None  # but the crops and flips of §4.2, which `augment` makes
     codes = 2 * OFFSETS
     recordable = True
 
@@ -72,11 +74,6 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """Of every image: (3, H, W)."""
         return tuple(self.train_images.shape[1:])
-
-    @property
-    def augmentation(self) -> None:
-        """The crops and flips of §4.2, which `Stream` makes."""
-        return
 
     @property
     def test_batch(self) -> int:
@@ -128,7 +125,7 @@ class Dataset:
         """The training batches. Raises InputError on a bad batch size."""
         return Stream(self, batch_size, seed)
 
-    def fetch(self, indices: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def fetch(self, indices: Pairs) -> Pairs:
         """Batches of images and codes as they are: `finish` reads nothing but tensors on the device."""
         return indices
 
@@ -136,7 +133,7 @@ class Dataset:
         """Centered, augmented images (B, 3, H, W) and labels (B,); the codes are those of `augment`."""
         return augment(self.center(self.train_images[order]), codes), self.train_labels[order]
 
-    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
+    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Pairs:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`."""
         return zip(self.test_images[part].split(batch_size), self.test_labels[part].split(batch_size))
 
@@ -197,7 +194,7 @@ class Stream:
             order, codes = (torch.cat([part, after[:missing]]) for part, after in zip((order, codes), following))
         return order, codes
 
-    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Pairs:
         """What `images` takes, for the iterations from `start` to before `stop`; share picks a process's part."""
         return self.data.fetch(tuple(map(share, self.indices(iteration))) for iteration in range(start, stop))
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from resnet_nb.data.folder import Listing, list_images, list_parts, read_image
-from resnet_nb.data.resident import Stream
+from resnet_nb.data.resident import Pairs, Stream
 from resnet_nb.data.views import seeded, testing_view, training_view
 from resnet_nb.errors import InputError, TrainingStopped, first_line
 from resnet_nb.progress import bar
@@ -44,6 +43,7 @@ class ImageFiles:
     fingerprint: str
     device: torch.device = torch.device("cpu")
 
+    test_batch = 125  # each image has fifty times as many pixels as one of CIFAR-10
     codes = 2**62  # the seeds of the views
     recordable = False
 
@@ -55,11 +55,6 @@ class ImageFiles:
     def shape(self) -> tuple[int, int, int]:
         """Of every crop: (3, crop, crop)."""
         return (3, self.augmentation.crop, self.augmentation.crop)
-
-    @property
-    def test_batch(self) -> int:
-        """Each image has fifty times as many pixels as one of CIFAR-10."""
-        return 125
 
     def center(self, images: Tensor) -> Tensor:
         """Crops, uint8 (B, 3, crop, crop), to float32 in [0, 1] minus the per-pixel mean (§3.4)."""
@@ -73,7 +68,7 @@ class ImageFiles:
         """The training batches. Raises InputError on a bad batch size."""
         return Stream(self, batch_size, seed)
 
-    def fetch(self, indices: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    def fetch(self, indices: Pairs) -> Pairs:
         """Views uint8 (B, 3, crop, crop) and labels (B,) on the CPU, read ahead by worker processes.
 
         Raises InputError naming a file that cannot be decoded, and TrainingStopped if a worker process dies.
@@ -85,9 +80,7 @@ class ImageFiles:
         """Centered images (B, 3, crop, crop) and labels (B,) on the device."""
         return self.center(images.to(self.device, non_blocking=True)), labels.to(self.device, non_blocking=True)
 
-    def test_batches(
-        self, batch_size: int, part: slice = slice(None), view: nn.Module | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def test_batches(self, batch_size: int, part: slice = slice(None), view: nn.Module | None = None) -> Pairs:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`.
 
         view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that cannot be
@@ -124,7 +117,7 @@ def _start_worker(number: int) -> None:
         signal.signal(signal_number, signal.SIG_IGN)
 
 
-def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _read(views: _Views, batches, device: torch.device) -> Pairs:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     context = "fork" if sys.platform == "linux" else None  # those of a fork server would outlive a kill -9 of this process
@@ -137,9 +130,8 @@ def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor
                 raise batch
             yield batch
     except RuntimeError as error:
-        raise TrainingStopped(
-            f"a process that reads images failed ({first_line(error)}); the same command continues from the last checkpoint"
-        ) from error
+        todo = "the same command continues from the last checkpoint"
+        raise TrainingStopped(f"a process that reads images failed ({first_line(error)}); {todo}") from error
 
 
 def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
