@@ -364,6 +364,7 @@ def test_every_setting_that_an_error_names_has_an_option():
         ("choose cuda", "device", "choose cuda (--device)"),
         ("start fewer", "processes", "start fewer (torchrun --nproc-per-node)"),
         ("no data", "", "no data"),
+        ("bottleneck=True is for preact", "", "bottleneck=True is for preact"),
     ],
 )
 def test_the_command_line_names_the_option_that_would_help(capsys, monkeypatch, message, setting, line):

@@ -1,6 +1,6 @@
 """The command line: python -m resnet_nb describe | train | evaluate | sweep | bench | record.
 
-`COMMANDS` is the table of what can be typed; what a command does is `commands.run_<command>`. Imports no torch: help comes at
+`COMMANDS` is the table of what can be typed; what a command does is `commands.run_<command>`. No torch here: help is there at
 once.
 """
 
@@ -213,7 +213,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _with_option(error: InputError) -> str:
     """The message with the name of the option that would help: "choose another folder (--out)"."""
-    option = OPTION_OF.get(error.setting, "")
+    if error.setting not in OPTION_OF:
+        return str(error)
+    option = OPTION_OF[error.setting]
     line = str(error).replace(f"{error.setting}=True", option)  # what a notebook would write
     return line if option in line else f"{line} ({option})"
 
