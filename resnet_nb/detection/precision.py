@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 from torchvision.ops import box_iou
 
+from resnet_nb.detection.scenes import Objects
 from resnet_nb.errors import InputError
 
-Objects = dict[str, Tensor]
 COCO = tuple(i / 100 for i in range(50, 100, 5))  # IoU thresholds of mAP@[.5, .95]
 MOST = 100  # predictions of one class that count in one image (COCO)
 

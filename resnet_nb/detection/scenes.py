@@ -1,19 +1,20 @@
-"""Scenes for detection: one to three shapes of shapes10 on one ground, with their boxes, made in seconds."""
+"""Scenes for detection: one to three shapes of shapes10 on one ground, with their boxes, made in seconds (notebook 10)."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from resnet_nb.data.shapes import SHAPES, TAU, coverage, stripes, to_bytes
-from resnet_nb.errors import InputError
+from resnet_nb.errors import require_int
 
+Objects = dict[str, Tensor]  # of one image: boxes (n, 4), labels (n,), and if they are predictions scores (n,)
 CLASSES = ("background", *SHAPES)  # label 0 is no object, as in torchvision
 SIZE = 64
 MOST = 3  # objects in a scene
 REACH = 1.3  # no shape goes further from its center, in radii (the corners of the hourglass: 1.29)
 
 
-def scenes(count: int, seed: int = 0) -> tuple[Tensor, list[dict[str, Tensor]]]:
+def scenes(count: int, seed: int = 0) -> tuple[Tensor, list[Objects]]:
     """`count` scenes and their objects, the same for the same seed.
 
     Images: uint8 (count, 3, 64, 64), drawn like shapes10; each shape has its own place, color, scale and
@@ -21,15 +22,14 @@ def scenes(count: int, seed: int = 0) -> tuple[Tensor, list[dict[str, Tensor]]]:
     x1, y1, x2, y2 in pixels, tight around the drawn pixels; labels int64 (n,), indices into CLASSES.
     Raises InputError unless count and seed are integers, count at least 1 and seed at least 0.
     """
-    for name, value, least in (("count", count, 1), ("seed", seed, 0)):
-        if type(value) is not int or value < least:
-            raise InputError(f"{name} must be an integer of at least {least}, got {value!r}")
+    require_int("count", count, 1)
+    require_int("seed", seed, 0)
     rng = np.random.default_rng([seed, 2])  # 0 and 1 are the parts of shapes10
     chunks = [_draw(min(500, count - start), rng) for start in range(0, count, 500)]
     return torch.cat([images for images, _ in chunks]), [target for _, targets in chunks for target in targets]
 
 
-def _draw(n: int, rng: np.random.Generator) -> tuple[Tensor, list[dict[str, Tensor]]]:
+def _draw(n: int, rng: np.random.Generator) -> tuple[Tensor, list[Objects]]:
     places = [_place(rng) for _ in range(n)]  # of each scene: (objects, 3)
     ground = rng.uniform(0, 0.45, (n, 3, 1, 1))
     image = ground + _texture(n, rng)

@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_nb.anatomy import describe
 from resnet_nb.data.shapes import SHAPES
+from resnet_nb.detection import figures
 from resnet_nb.detection.fit import detect, fit_detector, refine
 from resnet_nb.detection.network import faster_rcnn, freeze_bn, scene_detector, split
 from resnet_nb.detection.precision import average_precision, average_precisions, match, mean_average_precision, precision_recall
 from resnet_nb.detection.scenes import CLASSES, scenes
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.plot import detection
 
 # --- scenes ----------------------------------------------------------------------------------
 
@@ -335,14 +335,14 @@ def test_bad_evaluations_are_refused():
 def test_figures_name_their_numbers_and_draw_every_box(monkeypatch):
     images, targets = scenes(5)
     drawn = []
-    monkeypatch.setattr(detection, "_rectangle", lambda axis, box, dashes, text: drawn.append((dashes, text)))
+    monkeypatch.setattr(figures, "_rectangle", lambda axis, box, dashes, text: drawn.append((dashes, text)))
     found = [
         target | {"scores": torch.full((len(target["labels"]),), score)}
         for target, score in zip(targets, (0.9, 0.5, 0.4, 0.4, 0.4))
     ]
-    detection.scenes(images, targets, CLASSES, "Scenes.", found)
+    figures.scenes(images, targets, CLASSES, "Scenes.", found)
     assert len([dashes for dashes, _ in drawn if dashes == "-"]) == sum(len(target["labels"]) for target in targets)
     want = [f"{CLASSES[label]} {score}" for target, score in zip(targets, (90, 50)) for label in target["labels"]]
     assert [text for dashes, text in drawn if dashes == "--"] == want
-    figure = detection.gains({"a": {"x": 1.04, "y": -2.0}}, "points", "Gains.")
+    figure = figures.gains({"a": {"x": 1.04, "y": -2.0}}, "points", "Gains.")
     assert figure.alt == "Gains. x, y: a 1.0, -2.0."
