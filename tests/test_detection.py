@@ -139,7 +139,7 @@ def test_the_papers_settings_are_the_defaults():
 def test_other_nets_and_too_few_classes_are_refused():
     with pytest.raises(InputError, match="got CifarPreact"):
         faster_rcnn(build("cifar-preact20"), 11)
-    with pytest.raises(InputError, match="at least 2, got 1"):
+    with pytest.raises(InputError, match="at least 2, got '1'"):
         faster_rcnn(build("cifar-resnet20"), 1)
 
 
@@ -169,6 +169,36 @@ def test_bad_trainings_are_refused():
             fit_detector(small(), images, **({"targets": targets, "iterations": 1, "batch_size": 1} | wrong))
     with pytest.raises(FloatingPointError, match="iteration"):
         fit_detector(small(), images, targets, 20, batch_size=2, lr=1e6)
+
+
+def raises(*args):
+    raise RuntimeError("no memory")
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("refined", [True, False])
+def test_detect_puts_the_mode_back_after_an_error(training, refined):
+    detector = small().train(training)
+    detector.backbone.forward = raises
+    with pytest.raises(RuntimeError, match="no memory"):
+        detect(detector, scenes(1)[0], refined)
+    assert detector.training is training
+
+
+def test_refinement_puts_its_settings_back_after_an_error():
+    detector = small().eval()
+    before = detector.roi_heads.nms_thresh, detector.roi_heads.detections_per_img
+    detector.roi_heads.forward = raises
+    with pytest.raises(RuntimeError, match="no memory"):
+        refine(detector, [torch.zeros(3, 64, 64)])
+    assert (detector.roi_heads.nms_thresh, detector.roi_heads.detections_per_img) == before
+
+
+def test_a_detector_is_in_eval_mode_after_a_failed_training():
+    detector, (images, targets) = small(), scenes(1)
+    with pytest.raises(RuntimeError, match="no memory"):
+        fit_detector(detector, images, targets, 1, batch_size=1, report=raises)
+    assert not detector.training
 
 
 def test_detect_is_the_detector_itself_batch_by_batch():

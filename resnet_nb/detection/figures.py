@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from resnet_nb.detection.precision import highest_beyond
 from resnet_nb.detection.scenes import Objects
 from resnet_nb.plot.charts import grouped_bars
 from resnet_nb.plot.figure import Figure, color_and_dashes, picture_grid, show_image, subplots
@@ -81,8 +82,7 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], alt: str)
     figure, axes = subplots(1, 1, 6, 3.6)
     axis = axes[0, 0]
     for i, (name, (precision, recall)) in enumerate(curves.items()):
-        highest = np.maximum.accumulate(precision[::-1])[::-1]
-        look = color_and_dashes(i)
+        highest, look = highest_beyond(precision), color_and_dashes(i)
         axis.plot(recall, precision, linewidth=0.8, marker=".", markersize=4, **look)
         axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2, label=name, **look)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.05))

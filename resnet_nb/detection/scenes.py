@@ -17,10 +17,10 @@ REACH = 1.3  # no shape goes further from its center, in radii (the corners of t
 def scenes(count: int, seed: int = 0) -> tuple[Tensor, list[Objects]]:
     """`count` scenes and their objects, the same for the same seed.
 
-    Images: uint8 (count, 3, 64, 64), drawn like shapes10; each shape has its own place, color, scale and
-    rotation and covers no other. Targets, one dict per image as torchvision wants them: boxes float32 (n, 4),
-    x1, y1, x2, y2 in pixels, tight around the drawn pixels; labels int64 (n,), indices into CLASSES.
-    Raises InputError unless count and seed are integers, count at least 1 and seed at least 0.
+    Images: uint8 (count, 3, 64, 64), drawn like shapes10; each shape has its own place, color, scale and rotation and covers
+    no other. Targets, one dict per image as torchvision wants them: boxes float32 (n, 4), x1, y1, x2, y2 in pixels, tight
+    around the drawn pixels; labels int64 (n,), indices into CLASSES. Raises InputError unless count and seed are integers,
+    count at least 1 and seed at least 0.
     """
     require_int("count", count, 1)
     require_int("seed", seed, 0)
@@ -33,16 +33,16 @@ def _draw(n: int, rng: np.random.Generator) -> tuple[Tensor, list[Objects]]:
     places = [_place(rng) for _ in range(n)]  # of each scene: (objects, 3)
     ground = rng.uniform(0, 0.45, (n, 3, 1, 1))
     image = ground + _texture(n, rng)
-    boxes: list[list[Tensor]] = [[] for _ in range(n)]
-    labels: list[list[int]] = [[] for _ in range(n)]
+    boxes, labels = [[] for _ in range(n)], [[] for _ in range(n)]
     for i in range(MOST):
-        of = np.flatnonzero([len(place) > i for place in places])
-        kind = rng.integers(len(SHAPES), size=len(of))
-        x, y, radius = np.stack([places[scene][i] for scene in of]).T[..., None, None]
-        alpha = coverage(kind, np.stack([x, y]), radius, rng.uniform(0, TAU, (len(of), 1, 1)), SIZE)
-        color = ground[of] + rng.uniform(0.25, 0.55, (len(of), 3, 1, 1)) + _texture(len(of), rng)
-        image[of] = (1 - alpha) * image[of] + alpha * color
-        for scene, label, mask in zip(of, kind, alpha[:, 0] >= 0.5):
+        with_more = np.flatnonzero([len(place) > i for place in places])  # scenes that have an i-th shape
+        m = len(with_more)
+        kind = rng.integers(len(SHAPES), size=m)
+        x, y, radius = np.stack([places[scene][i] for scene in with_more]).T[..., None, None]
+        alpha = coverage(kind, np.stack([x, y]), radius, rng.uniform(0, TAU, (m, 1, 1)), SIZE)
+        color = ground[with_more] + rng.uniform(0.25, 0.55, (m, 3, 1, 1)) + _texture(m, rng)
+        image[with_more] = (1 - alpha) * image[with_more] + alpha * color
+        for scene, label, mask in zip(with_more, kind, alpha[:, 0] >= 0.5):
             boxes[scene].append(_box(mask))
             labels[scene].append(int(label) + 1)
     image += rng.uniform(0.02, 0.1, (n, 1, 1, 1)) * rng.standard_normal(image.shape)

@@ -7,6 +7,7 @@ from torch import Tensor
 from resnet_nb.plot.figure import Figure, bar_look, line_look, picture_grid, show_image, subplots
 
 Log = list[dict]  # as `train.fit` returns it
+Points = dict[float, float] | list[float]  # x -> y, or the values at 1, 2, 3, ...
 
 
 def curves(logs: dict[str, Log], what: dict[str, str], alt: str, ylabel: str = "error (%)") -> Figure:
@@ -51,7 +52,7 @@ def _over_iterations(axis: Axes, log: Log, column: str, **look) -> None:
 
 
 def lines(
-    series: dict[str, dict[float, float] | list[float]],
+    series: dict[str, Points],
     xlabel: str,
     ylabel: str,
     alt: str,
@@ -119,8 +120,8 @@ def grids(maps: dict[str, Tensor], alt: str, digits: int = 1) -> Figure:
     top = max(float(values.abs().max()) for values in maps.values())
     colors = {"cmap": "vlag", "vmin": -top, "vmax": top, "cbar": False}
     cells = {"square": True, "linewidths": 1, "xticklabels": False, "yticklabels": False}
+    numbers = {"annot": True, "fmt": f".{digits}f", "annot_kws": {"size": 9}}
     for axis, (title, values) in zip(axes[0], maps.items()):
-        numbers = {"annot": True, "fmt": f".{digits}f", "annot_kws": {"size": 9}}
         sns.heatmap(values.detach().numpy(), ax=axis, **colors, **cells, **numbers)
         axis.set_title(title, fontsize=11)
     return Figure(figure, alt)

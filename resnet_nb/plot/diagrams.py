@@ -22,8 +22,6 @@ SHORTCUT_LABELS = {nn.Identity: "x\nidentity", ZeroPad: "x, every 2nd\npixel, ze
 SHADES = {224: "#f7f7f7", 112: "#fde0ef", 56: "#d9d2e9", 28: "#d0e8d0", 14: "#f9e0d0", 7: "#cfe2f3", 1: "#eeeeee"}
 LAYERS = {nn.Conv2d: ("conv", CONV), nn.BatchNorm2d: ("BN", "#e4e4e4"), nn.ReLU: ("ReLU", "#ffffff")}
 
-# --- ink --------------------------------------------------------------------------------------
-
 
 def text(axis: Axes, x: float, y: float, words: str, size: float | None = None, **look) -> None:
     """Words around (x, y), unless `look` puts them beside it."""
@@ -32,8 +30,8 @@ def text(axis: Axes, x: float, y: float, words: str, size: float | None = None, 
 
 def box(axis: Axes, x: float, y: float, width: float, height: float, words: str, color: str, size: float) -> None:
     """A rounded box around (x, y) with words of this size."""
-    look = {"boxstyle": "round,pad=0.02", "linewidth": 1, "edgecolor": INK, "facecolor": color}
-    axis.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, **look))
+    corner, look = (x - width / 2, y - height / 2), {"linewidth": 1, "edgecolor": INK, "facecolor": color}
+    axis.add_patch(FancyBboxPatch(corner, width, height, boxstyle="round,pad=0.02", **look))
     text(axis, x, y, words, size)
 
 
@@ -42,21 +40,14 @@ def plus(axis: Axes, x: float, y: float, size: float = 13, pad: float = 0.1) -> 
     text(axis, x, y, "+", size, bbox={"boxstyle": f"circle,pad={pad}", "facecolor": "white", "edgecolor": INK})
 
 
-def arrow(axis: Axes, start: tuple, end: tuple, scale: float = 9, bend: float = 0, **look) -> None:
-    """An arrow from start to end, straight or bent."""
-    shrink = 2 if bend else 0
-    look = {"color": INK, "linewidth": 1, "shrinkA": shrink, "shrinkB": shrink, **look}
-    axis.add_patch(
-        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=scale, connectionstyle=f"arc3,rad={bend}", **look)
-    )
-
-
-def corners(axis: Axes, *points: tuple, scale: float = 9, **look) -> None:
-    """An arrow through the points."""
-    axis.add_patch(FancyArrowPatch(path=Path(points), mutation_scale=scale, color=INK, **{"arrowstyle": "-|>", **look}))
-
-
-# --- blocks -----------------------------------------------------------------------------------
+def arrow(axis: Axes, *points: tuple, scale: float = 9, bend: float = 0, head: str = "-|>", **look) -> None:
+    """An arrow from the first point to the last: straight, bent, or by way of the points between them."""
+    if len(points) > 2:
+        way = {"path": Path(points)}
+    else:
+        gap = 2 if bend else 0
+        way = {"posA": points[0], "posB": points[1], "connectionstyle": f"arc3,rad={bend}", "shrinkA": gap, "shrinkB": gap}
+    axis.add_patch(FancyArrowPatch(**way, arrowstyle=head, mutation_scale=scale, **{"color": INK, "linewidth": 1, **look}))
 
 
 def blocks(modules: dict[str, nn.Module], alt: str) -> Figure:
@@ -90,13 +81,10 @@ def draw_block(axis: Axes, block: nn.Module) -> None:
     if shortcut:
         plus(axis, 0, -0.6, 15, 0.12)
         dashes = "-" if isinstance(block.downsample, nn.Identity) else ":"
-        corners(axis, (0, top), (1.5, top), (1.5, -0.6), (0.2, -0.6), scale=12, linestyle=dashes)
+        arrow(axis, (0, top), (1.5, top), (1.5, -0.6), (0.2, -0.6), scale=12, linestyle=dashes)
         text(axis, 1.6, top / 2 - 0.3, shortcut, ha="left")
     arrow(axis, (0, -0.78), (0, -1.1))
     text(axis, 0.12, -1.0, "relu", 10, ha="left")
-
-
-# --- networks ---------------------------------------------------------------------------------
 
 
 def networks(models: dict[str, nn.Module], alt: str, input_size: int = 224) -> Figure:
@@ -146,7 +134,7 @@ def _draw_column(axis: Axes, x: float, boxes: list[tuple[int, str, str]], start:
         y = free[size]
         free[size] += 1
         if previous is not None:
-            arrow(axis, (x, previous + 0.38), (x, y - 0.38), 4)
+            arrow(axis, (x, previous + 0.38), (x, y - 0.38), scale=4)
         box(axis, x, y, 1.15, 0.62, words, SHADES.get(size, "white") if layer else "white", 7)
         heights[layer] = previous = y
     return heights
@@ -160,10 +148,7 @@ def _draw_shortcuts(axis: Axes, x: float, model: nn.Module, heights: dict[str, f
             if not isinstance(block.downsample, NoShortcut):
                 dashes = "-" if isinstance(block.downsample, nn.Identity) else DOTTED
                 ends = (x + 0.62, inside[0] - 0.5), (x + 0.62, inside[-1] + 0.42)
-                arrow(axis, *ends, 7, -0.45, linestyle=dashes, color="0.2")
-
-
-# --- units ------------------------------------------------------------------------------------
+                arrow(axis, *ends, scale=7, bend=-0.45, linestyle=dashes, color="0.2")
 
 
 def units(modules: dict[str, Unit], alt: str) -> Figure:
@@ -182,7 +167,7 @@ def draw_unit(axis: Axes, unit: Unit) -> None:
     axis.axis("off")
     text(axis, 0, 0.2, "$x_l$", 11)
     split = _chain(axis, common, 0, 0.0) - 0.2
-    corners(axis, (0, split), (1.3, split), (1.3, split - 0.3), arrowstyle="-")
+    arrow(axis, (0, split), (1.3, split), (1.3, split - 0.3), head="-")
     end = _chain(axis, branch, 1.3, split - 0.3)
     add = end - 0.45
     on_shortcut, factor = _on_paths(unit)
@@ -192,7 +177,7 @@ def draw_unit(axis: Axes, unit: Unit) -> None:
     axis.plot([0, 0], [split + 0.2, add + 0.2], color=INK, linewidth=3.5 if clean else 1, zorder=0.5)
     if on_shortcut:
         box(axis, 0, (split + add) / 2, 1.15, 0.62, on_shortcut, "#fbe3d6", 9)
-    corners(axis, (1.3, end), (1.3, add), (0.2, add))
+    arrow(axis, (1.3, end), (1.3, add), (0.2, add))
     plus(axis, 0, add)
     last = _chain(axis, unit.after, 0, add - 0.22)
     arrow(axis, (0, last), (0, last - 0.4))
@@ -220,9 +205,6 @@ def _on_paths(unit: Unit) -> tuple[str, str]:
     if isinstance(join, Drop):
         return "dropout", ""
     return "1×1 conv" if isinstance(unit.downsample, nn.Sequential) else "", ""
-
-
-# --- Runge-Kutta methods ----------------------------------------------------------------------
 
 
 def wirings(methods: dict[str, Tableau], alt: str) -> Figure:
@@ -266,7 +248,7 @@ def _wire(axis: Axes, start: int, end: int, value, labels: bool) -> None:
     """An arc below the row, deeper the further it goes."""
     bend = 0.6 if end - start == 1 else 0.4
     look = {"linewidth": 1 if labels else 0.7, "linestyle": "-" if value > 0 else DOTTED}
-    arrow(axis, (start + 0.12, -0.3), (end - 0.12, -0.3), 8, bend, **look)
+    arrow(axis, (start + 0.12, -0.3), (end - 0.12, -0.3), scale=8, bend=bend, **look)
     if labels:
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
         text(axis, (start + end) / 2, -0.3 - bend * (end - start - 0.24) / 2, f"{value}", 10, bbox=ground)
