@@ -10,7 +10,7 @@ from torch import Tensor
 from resnet_nb.detection.precision import highest_beyond
 from resnet_nb.detection.scenes import Objects
 from resnet_nb.plot.charts import grouped_bars
-from resnet_nb.plot.figure import Figure, color_and_dashes, picture_grid, show_image, subplots
+from resnet_nb.plot.figure import Figure, look, picture_grid, show_image, subplots
 
 
 def scenes(
@@ -67,8 +67,8 @@ def overlaps(box: Sequence[float], others: dict[str, Sequence[float]], alt: str)
         if x1 < x2 and y1 < y2:
             hatched = {"facecolor": "0.85", "edgecolor": "0.45", "hatch": "//", "linewidth": 0}
             _outline(axis, (x1, y1, x2, y2), fill=True, **hatched)
-        _outline(axis, box, **color_and_dashes(0), linewidth=2)
-        _outline(axis, other, **color_and_dashes(1), linewidth=2)
+        _outline(axis, box, **look(0, "linestyle"), linewidth=2)
+        _outline(axis, other, **look(1, "linestyle"), linewidth=2)
         axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
         axis.set_title(title, fontsize=11)
     return Figure(figure, alt)
@@ -82,9 +82,9 @@ def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], alt: str)
     figure, axes = subplots(1, 1, 6, 3.6)
     axis = axes[0, 0]
     for i, (name, (precision, recall)) in enumerate(curves.items()):
-        highest, look = highest_beyond(precision), color_and_dashes(i)
-        axis.plot(recall, precision, linewidth=0.8, marker=".", markersize=4, **look)
-        axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2, label=name, **look)
+        highest, same = highest_beyond(precision), look(i, "linestyle")
+        axis.plot(recall, precision, linewidth=0.8, marker=".", markersize=4, **same)
+        axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2, label=name, **same)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.05))
     axis.legend(loc="lower left")
     return Figure(figure, alt)

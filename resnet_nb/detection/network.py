@@ -18,34 +18,29 @@ from resnet_nb.models.resnet import CifarResNet, ResNet
 ANCHORS = {"sizes": ((128, 256, 512),), "aspect_ratios": ((0.5, 1.0, 2.0),)}
 
 
-class Shared(nn.Sequential):
-    """The layers that run once per image: (N, 3, H, W) to (N, out_channels, H / stride, W / stride)."""
-
-    def __init__(self, parts: dict[str, nn.Module], out_channels: int):
-        super().__init__(OrderedDict(parts))
-        self.out_channels = out_channels
-
-
-def split(model: nn.Module) -> tuple[Shared, nn.Sequential, int, int]:
+def split(model: nn.Module) -> tuple[nn.Sequential, nn.Sequential, int, int]:
     """Cut a classification net where the paper cuts it: the shared layers, those for each region, sizes between them.
 
-    ResNets for ImageNet: conv1 to conv4_x | conv5_x and the average pooling; VGG: all convolutions, without the last max
-    pooling | fc6 and fc7; ResNets for CIFAR: conv1 to the second stage | the third. The parts are the model's own modules,
-    not copies. Then the side of the RoI-pooled map that the region part takes (VGG: 7, by its fc layers; conv5_x: 14, our
-    choice, its side for 224x224 images; CIFAR: 8, ours), and the length of the vector that it gives. Raises InputError on
-    any other net.
+    The shared layers run once per image, (N, 3, H, W) to (N, shared.out_channels, H / stride, W / stride). ResNets for
+    ImageNet: conv1 to conv4_x | conv5_x and the average pooling; VGG: all convolutions, without the last max pooling | fc6
+    and fc7; ResNets for CIFAR: conv1 to the second stage | the third. The parts are the model's own modules, not copies.
+    Then the side of the RoI-pooled map that the region part takes (VGG: 7, by its fc layers; conv5_x: 14, our choice, its
+    side for 224x224 images; CIFAR: 8, ours), and the length of the vector that it gives. Raises InputError on any other net.
     """
     if isinstance(model, VGG):
-        region = nn.Sequential(nn.Flatten(), *list(model.classifier)[:-1])
-        return Shared({"features": model.features[:-1]}, 512), region, 7, 4096
-    if not isinstance(model, (ResNet, CifarResNet)):
+        early, out_channels, side, features = {"features": model.features[:-1]}, 512, 7, 4096
+        region = [nn.Flatten(), *list(model.classifier)[:-1]]
+    elif isinstance(model, (ResNet, CifarResNet)):
+        *first, (_, last) = stages(model).items()
+        pool, side = ({"maxpool": nn.MaxPool2d(3, stride=2, padding=1)}, 14) if isinstance(model, ResNet) else ({}, 8)
+        early = {"conv1": model.conv1, "bn1": model.bn1, "relu": nn.ReLU(), **pool, **dict(first)}
+        out_channels, features = last[0].conv1.in_channels, model.fc.in_features
+        region = [last, nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    else:
         raise InputError(f"a detector takes a resnet, cifar-resnet or vgg of this package, got {type(model).__name__}")
-    imagenet = isinstance(model, ResNet)
-    pool = {"maxpool": nn.MaxPool2d(3, stride=2, padding=1)} if imagenet else {}
-    early = stages(model)
-    _, last = early.popitem()
-    shared = Shared({"conv1": model.conv1, "bn1": model.bn1, "relu": nn.ReLU(), **pool, **early}, last[0].conv1.in_channels)
-    return shared, nn.Sequential(last, nn.AdaptiveAvgPool2d(1), nn.Flatten()), 14 if imagenet else 8, model.fc.in_features
+    shared = nn.Sequential(OrderedDict(early))
+    shared.out_channels = out_channels  # FasterRCNN asks its backbone for it
+    return shared, nn.Sequential(*region), side, features
 
 
 def freeze_bn(model: nn.Module) -> nn.Module:

@@ -4,10 +4,10 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from resnet_nb.plot.figure import Figure, bar_look, line_look, picture_grid, show_image, subplots
+from resnet_nb.plot.figure import Figure, look, picture_grid, show_image, subplots
 
 Log = list[dict]  # as `train.fit` returns it
-Points = dict[float, float] | list[float]  # x -> y, or the values at 1, 2, 3, ...
+Series = dict[str, dict[float, float] | list[float]]
 
 
 def curves(logs: dict[str, Log], what: dict[str, str], alt: str, ylabel: str = "error (%)") -> Figure:
@@ -19,7 +19,7 @@ def curves(logs: dict[str, Log], what: dict[str, str], alt: str, ylabel: str = "
     figure, axes = subplots(1, len(what), 4.6 * len(what), 3.6, sharey=True)
     for axis, (column, title) in zip(axes[0], what.items()):
         for i, (name, log) in enumerate(logs.items()):
-            _over_iterations(axis, log, column, label=name, **line_look(i, len(log)))
+            _over_iterations(axis, log, column, label=name, **_line_look(i, len(log)))
         axis.set(title=title, xlabel="iteration")
     axes[0, 0].set(ylabel=ylabel, ylim=(0, None))
     axes[0, 0].legend()
@@ -37,7 +37,7 @@ def train_test(panels: dict[str, dict[str, Log]], alt: str) -> Figure:
     last = []
     for axis, (title, logs) in zip(axes[0], panels.items()):
         for i, (name, log) in enumerate(logs.items()):
-            bold = line_look(i, len(log)) | {"linestyle": "-"}
+            bold = _line_look(i, len(log)) | {"linestyle": "-"}
             _over_iterations(axis, log, "test_error", label=name, **bold)
             _over_iterations(axis, log, "train_error", **bold | thin)
             last.append(f"{name} {log[-1]['train_error']:.1f} and {log[-1]['test_error']:.1f}")
@@ -47,18 +47,17 @@ def train_test(panels: dict[str, dict[str, Log]], alt: str) -> Figure:
     return Figure(figure, f"{alt} Last training and test errors: {', '.join(last)}.")
 
 
+def _line_look(i: int, points: int) -> dict:
+    """The look of the i-th line; a long line carries about eight markers."""
+    return look(i, "linestyle", "marker") | {"markersize": 5, "markevery": max(1, points // 8)}
+
+
 def _over_iterations(axis: Axes, log: Log, column: str, **look) -> None:
     axis.plot([line["iteration"] for line in log], [line[column] for line in log], **look)
 
 
 def lines(
-    series: dict[str, Points],
-    xlabel: str,
-    ylabel: str,
-    alt: str,
-    log: bool = False,
-    top: float | None = None,
-    log_x: bool = False,
+    series: Series, xlabel: str, ylabel: str, alt: str, log: bool = False, top: float | None = None, log_x: bool = False
 ) -> Figure:
     """Lines in one panel: name -> values at 1, 2, 3, ..., or name -> {x: y}.
 
@@ -69,7 +68,7 @@ def lines(
     axis = axes[0, 0]
     for i, (name, values) in enumerate(series.items()):
         points = values if isinstance(values, dict) else dict(enumerate(values, 1))
-        axis.plot(points.keys(), points.values(), label=name, **line_look(i, len(points)))
+        axis.plot(points.keys(), points.values(), label=name, **_line_look(i, len(points)))
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axis.set_ylim(bottom=None if log else 0, top=top)
     if log_x:
@@ -99,12 +98,11 @@ def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int
 
 def grouped_bars(axis: Axes, values: dict[str, dict[str, float]], upright: bool = False) -> list:
     """Draw label -> series -> value as a group of bars for each label; returns the bars of each series."""
-    series = list(next(iter(values.values())))
+    series, draw = list(next(iter(values.values()))), axis.bar if upright else axis.barh
     rows, width, drawn = range(len(values)), 0.8 / len(series), []
     for i, name in enumerate(series):
-        heights = [row[name] for row in values.values()]
-        places = [row + i * width for row in rows]
-        drawn.append((axis.bar if upright else axis.barh)(places, heights, width, label=name, **bar_look(i)))
+        places, lengths = [row + i * width for row in rows], [row[name] for row in values.values()]
+        drawn.append(draw(places, lengths, width, label=name, **look(i, "hatch"), edgecolor="white"))
     ticks = [row + 0.4 - width / 2 for row in rows]
     if upright:
         axis.set_xticks(ticks, list(values), rotation=50, ha="right")

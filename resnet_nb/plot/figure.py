@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,9 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 COLORS = sns.color_palette("colorblind")
-DASHES = ("-", "--", "-.", ":")
-MARKERS = "os^Dv"
-HATCHES = ("", "//", "..", "xx")
+LOOKS = {"linestyle": ("-", "--", "-.", ":"), "marker": "os^Dv", "hatch": ("", "//", "..", "xx")}
 
 
 class Figure:
@@ -68,21 +65,7 @@ def show_image(axis: Axes, image: Tensor, **options) -> None:
     axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", **options)
 
 
-def _turn(looks: Sequence, i: int):
-    """The i-th of the looks; each time the colors begin again the other looks are one further, so that the pairs differ."""
-    return looks[(i if looks is COLORS else i + i // len(COLORS)) % len(looks)]
-
-
-def color_and_dashes(i: int) -> dict:
-    """What tells the i-th line from the others."""
-    return {"color": _turn(COLORS, i), "linestyle": _turn(DASHES, i)}
-
-
-def line_look(i: int, points: int) -> dict:
-    """`color_and_dashes` and the marker of the i-th line; a long line carries about eight markers."""
-    return color_and_dashes(i) | {"marker": _turn(MARKERS, i), "markersize": 5, "markevery": max(1, points // 8)}
-
-
-def bar_look(i: int) -> dict:
-    """Color and hatching of the i-th series of bars."""
-    return {"color": _turn(COLORS, i), "hatch": _turn(HATCHES, i), "edgecolor": "white"}
+def look(i: int, *what: str) -> dict:
+    """Color, and linestyle, marker or hatch (`what`), of the i-th series; no two of the first forty are the same."""
+    turn = i + i // len(COLORS)  # when the colors begin again, the rest is one further
+    return {"color": COLORS[i % len(COLORS)]} | {key: LOOKS[key][turn % len(LOOKS[key])] for key in what}
