@@ -62,6 +62,12 @@ def test_boxes_are_tight_around_brighter_pixels():
     assert len(alone) > 30 and tight > 0.6 * len(alone)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_one_scene_is_drawn_however_few_objects_it_has(seed):
+    images, (target,) = scenes(1, seed)
+    assert images.shape == (1, 3, 64, 64) and 1 <= len(target["labels"]) == len(target["boxes"]) <= 3
+
+
 @pytest.mark.parametrize("bad", [{"count": 0}, {"count": 2.0}, {"count": True}, {"count": 1, "seed": -1}])
 def test_bad_scenes_are_refused(bad):
     with pytest.raises(InputError, match="must be an integer of at least"):

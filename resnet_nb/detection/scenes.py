@@ -34,7 +34,7 @@ def _draw(n: int, rng: np.random.Generator) -> tuple[Tensor, list[Objects]]:
     ground = rng.uniform(0, 0.45, (n, 3, 1, 1))
     image = ground + _texture(n, rng)
     boxes, labels = [[] for _ in range(n)], [[] for _ in range(n)]
-    for i in range(MOST):
+    for i in range(max(map(len, places))):
         with_more = np.flatnonzero([len(place) > i for place in places])  # scenes that have an i-th shape
         m = len(with_more)
         kind = rng.integers(len(SHAPES), size=m)
