@@ -43,7 +43,7 @@ def run_train(args: Namespace) -> None:
     with status(f"building {args.name}"), torch.device("meta"):
         models.build(args.name, **overrides)  # a wrong name is told before the data are read
     with train.join() as world:
-        with world.agreed():
+        with world.refuse_together():
             settings = _settings(args)
             # files are listed, and their mean image is computed, by one process for all
             shared = recipe.augmentation is not None and world.size > 1
