@@ -68,7 +68,9 @@ def run(
             model = models.build(name, num_classes=len(data.classes), **overrides)
             with torch.no_grad():  # too small images: told before anything is written
                 model.eval()(data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device)))
-            trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
+        # not among what can fail on one process alone: several processes talk to each other inside
+        trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
+        with world.refuse_together():
             if world.rank == 0:
                 held.enter_context(folder.locked())
         with world.refuse_together():
