@@ -1,4 +1,4 @@
-"""What a training asks of its images; images that stay on one device, and the paper's augmentation in batches (§4.2)."""
+"""What a training asks of its images; images that stay on one device, and their augmentation (§4.2; notebooks 08, 13)."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator

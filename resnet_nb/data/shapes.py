@@ -1,4 +1,4 @@
-"""shapes10: ten drawn shapes as 32x32 color images, made in seconds, no download (notebooks 00-02, 05, 08-13).
+"""shapes10: ten drawn shapes as 32x32 color images, made in seconds, no download (notebook 13).
 
 Each image shows one shape in random color, position, scale and rotation on a darker, textured and noisy ground. A shape is
 a function of (u, v) that is positive inside and about the distance to its edge; unions are maxima, intersections minima.
