@@ -71,7 +71,7 @@ def test_runs_that_are_shown_come_from_a_command_that_is_shown():
 
 
 def test_make_targets_exist():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", README))
     assert {"lab", "test", "slides", "site", "browser", "address"} <= named
     assert named <= set(re.findall(r"(?m)^([a-z-]+):.*## ", makefile))

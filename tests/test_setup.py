@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 PYTHONS = SpecifierSet(PROJECT["requires-python"])
 MODULE_OF = {"pillow": "PIL", "pyyaml": "yaml"}
@@ -35,7 +35,7 @@ def dependencies():
 def pins():
     """{name: version} of requirements.txt."""
     found = {}
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
             requirement = Requirement(line)
             [specifier] = requirement.specifier
@@ -50,7 +50,7 @@ def names():
 
 
 def environment(path="environment.yml"):
-    return yaml.safe_load((ROOT / path).read_text())
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
 
 # --- versions ------------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_binder_installs_the_same_for_cpus():
 
 
 def test_workflow():
-    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text())
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))
     job = workflow["jobs"]["test"]
     pythons = job["strategy"]["matrix"]["python"]
     assert all(isinstance(p, str) and p in PYTHONS for p in pythons)
@@ -216,8 +216,8 @@ def test_make_runs_what_it_says(tmp_path):
 def fake_project(tmp_path):
     """A project with the Makefile, no requirements, and an empty package."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "requirements.txt").write_text("# none\n")
-    (tmp_path / "pyproject.toml").write_text('[project]\nname = "fake"\nversion = "0"\n')
+    (tmp_path / "requirements.txt").write_text("# none\n", encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "fake"\nversion = "0"\n', encoding="utf-8")
     return tmp_path
 
 
@@ -234,7 +234,7 @@ def fake_python(path, *, version_ok=0, ensurepip_ok=0):
           *"-r requirements.txt"*) exit "${{PIP_FAILS:-0}}";;
         esac
         """)
-    )
+    encoding="utf-8")
     path.chmod(0o755)
     return path
 
@@ -250,21 +250,21 @@ def test_make_setup_once_and_never_half(fake_project):
     done = make("setup", f"PYTHON={python}", **arguments)
     assert done.returncode == 0, done.stderr
     assert stamp.exists()
-    calls = log.read_text()
+    calls = log.read_text(encoding="utf-8")
     assert calls.count("--clear") == 1, "an environment that works is not made again"
     assert calls.index("-r requirements.txt") < calls.index("--no-deps -e .")
 
     make("setup", f"PYTHON={python}", **arguments)
-    assert log.read_text() == calls, "nothing to do the second time"
+    assert log.read_text(encoding="utf-8") == calls, "nothing to do the second time"
 
     later = stamp.stat().st_mtime + 10
     os.utime(fake_project / "requirements.txt", (later, later))
     make("setup", f"PYTHON={python}", **arguments)
-    assert log.read_text().count("-r requirements.txt") == 3
+    assert log.read_text(encoding="utf-8").count("-r requirements.txt") == 3
 
     (fake_project / ".venv" / "bin" / "python").unlink()
     make("setup", f"PYTHON={python}", **arguments)
-    assert log.read_text().count("--clear") == 2, "made again when its Python is gone"
+    assert log.read_text(encoding="utf-8").count("--clear") == 2, "made again when its Python is gone"
 
 
 @pytest.mark.parametrize(
@@ -304,14 +304,14 @@ def ci(tmp_path):
               *install*) [ -z "$FAILS" ] && touch {installed};;
             esac
             """)
-        )
+        encoding="utf-8")
         (tmp_path / name).chmod(0o755)
 
     def call(*command, **env):
-        log.write_text("")
+        log.write_text("", encoding="utf-8")
         env |= os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
         result = subprocess.run([ROOT / ".ci" / command[0], *command[1:]], env=env, capture_output=True, text=True)
-        return result, log.read_text().splitlines()
+        return result, log.read_text(encoding="utf-8").splitlines()
 
     return call
 
@@ -367,10 +367,10 @@ def tiny_project(tmp_path):
     (project / "notebooks").mkdir(parents=True)
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(ROOT / name, project)
-    (project / "test_it.py").write_text("def test_it():\n    pass\n")
+    (project / "test_it.py").write_text("def test_it():\n    pass\n", encoding="utf-8")
     notebook = tiny_notebook(f"{sys.executable} module\n")
-    (project / "notebooks" / "00-tiny.ipynb").write_text(json.dumps(notebook))
-    (tmp_path / "probe.py").write_text(PROBE)
+    (project / "notebooks" / "00-tiny.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+    (tmp_path / "probe.py").write_text(PROBE, encoding="utf-8")
     return project
 
 

@@ -24,7 +24,7 @@ RESULTS = Path(__file__).with_suffix(".jsonl")
 
 def margins(notebook: str, name: str) -> dict[int, float]:
     """seed -> margin, as recorded."""
-    lines = map(json.loads, RESULTS.read_text().splitlines() if RESULTS.exists() else [])
+    lines = map(json.loads, RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else [])
     return {line["seed"]: line["margin"] for line in lines if (line["notebook"], line["live"]) == (notebook, name)}
 
 
@@ -58,7 +58,7 @@ def main() -> None:
             "margin": float(names["margin"]),
             "torch": torch.__version__,
         }
-        with open(RESULTS, "a") as file:
+        with open(RESULTS, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(f"seed {seed}: margin {line['margin']:.4g}", flush=True)
 
