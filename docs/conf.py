@@ -39,12 +39,12 @@ def for_readers(app, docname, source):
     if pathlib.Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
     nb, badges = reading.for_readers(nbformat.reads(source[0], as_version=4)), ""
-    for cell in nb.cells:
+    for at, cell in enumerate(nb.cells):
         tags = reading.tags(cell)
         if "badge" in tags:
             badges, cell.source = " or ".join(re.findall(r"\[.*?\]\(.*?\)", cell.source)), ""
         elif "bootstrap" in tags:
-            cell.update(cell_type="markdown", source=f"{badges}: run it, change it, answer the exercises.")
+            nb.cells[at] = nbformat.v4.new_markdown_cell(f"{badges}: run it, change it, answer the exercises.", id=cell.id)
         elif "answer" in tags or "exercise" in tags:
             cell.source = ""
     source[0] = nbformat.writes(nb)

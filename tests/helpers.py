@@ -33,8 +33,9 @@ def read(path):
     return nbformat.read(path, as_version=4)
 
 
-def text(path):
-    return path.read_text(encoding="utf-8")
+def contents(root):
+    """{path: bytes} of all files below a folder."""
+    return {path: path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def md5(content):

@@ -7,7 +7,7 @@ import sys
 
 import nbformat
 import pytest
-from helpers import read
+from helpers import contents, read
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tools import notebooks
@@ -144,10 +144,6 @@ def project(tmp_path, monkeypatch):
     copy_checkout(tmp_path)
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     return tmp_path
-
-
-def contents(root):
-    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def links(text):

@@ -58,7 +58,7 @@ def shown(page):
 
 def wrong_links(page, site):
     """Links that lead nowhere, and what is loaded from outside the site."""
-    used = [(tag, value) for tag, name in LOADED.items() for value in page_at(page).all(tag, name)]
+    used = [(tag, value) for tag, name in LOADED.items() for value in page_at(page).all(tag, name) if value[:5] != "data:"]
     for tag, link in [*used, *(("a", value) for value in page_at(page).all("a", "href"))]:
         url = urlsplit(link)
         if url.scheme or url.netloc:

@@ -5,7 +5,7 @@ import re
 
 import nbformat
 import pytest
-from helpers import ROOT, each_notebook, read
+from helpers import ROOT, contents, each_notebook, read
 
 from tools import slides
 from tools.reading import PNG, pictures
@@ -126,11 +126,11 @@ def test_deck_has_the_notes_and_their_minutes(built):
 
 
 def test_a_failed_build_leaves_the_old_one(built, monkeypatch):
-    before = sorted(path.name for path in built.iterdir())
+    before = contents(built)
     monkeypatch.setattr(slides, "read_notes", lambda stem: ({}, {}))
     with pytest.raises(slides.DeckError, match="docs/notes/04-bottleneck.toml: no speaker's note for "):
         slides.build([SHORT], built)
-    assert sorted(path.name for path in built.iterdir()) == before
+    assert contents(built) == before
     assert [path.name for path in built.parent.iterdir()] == [built.name]
 
 
