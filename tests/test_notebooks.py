@@ -27,28 +27,6 @@ UNSTABLE = {
     "a terminal colour code": "\x1b",
     "a path of one machine": r"(?<![\w.])/(?:home|root|Users|tmp)/|\b[A-Z]:\\Users\\",
 }
-FILLER = (
-    "simply",
-    "just note",
-    "obviously",
-    "trivially",
-    "basically",
-    "needless to say",
-    "of course",
-    "as we all know",
-    "it is important to note",
-    "it is worth noting",
-    "very powerful",
-    "extremely",
-    "seamless",
-    "seamlessly",
-    "game-changer",
-    "delve",
-    "delves",
-    "delving",
-    "dive into",
-    "deep dive",
-)
 
 
 read = functools.cache(helpers.read)
@@ -83,13 +61,6 @@ def text_of(output):
     found = [output.get("text", ""), *output.get("traceback", [])]
     found += [v for k, v in output.get("data", {}).items() if k.startswith(("text/", "image/svg"))]
     return "\n".join(found)
-
-
-def prose(cell):
-    """Our own words: no code, no block quotations, nothing in quotation marks."""
-    text = re.sub(r"```.*?```|`[^`\n]*`|<[^>\n]+>", " ", cell.source, flags=re.DOTALL)
-    text = re.sub(r"^\s*>.*$", " ", text, flags=re.MULTILINE)
-    return re.sub(r"“[^”]*”|\"[^\"\n]*\"", " ", text)
 
 
 # --- the series ----------------------------------------------------------------------------
@@ -252,12 +223,6 @@ def test_slides(path):
     cells = read(path).cells
     no(f"cell {c.id}: slide_type {place(c)!r}" for c in cells if place(c) not in PLACES)
     assert sum(place(cell) in ("slide", "subslide", "fragment") for cell in cells) >= 5
-
-
-@each_notebook
-def test_prose_without_filler(path):
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, FILLER))})\b", re.IGNORECASE)
-    no(f"cell {c.id}: {word!r}" for c in markdown(path) for word in pattern.findall(prose(c)))
 
 
 # --- the ledger ------------------------------------------------------------------------------
