@@ -6,12 +6,12 @@ import shlex
 from dataclasses import dataclass
 
 import pytest
+from helpers import ROOT
 
 from resnet_nb import models, train
 from resnet_nb.cli.parser import EXAMPLES, WELCOME, parser
 from resnet_nb.recipes import SWEEPS
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HELP = "\n".join([WELCOME, *EXAMPLES.values()])
 SOURCES = ("shapes10", "cifar10", "IMAGENET", "data/cifar10-jpeg", "data/cifar10-jpeg-1k")  # the last two as told there
