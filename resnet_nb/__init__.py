@@ -1,7 +1,15 @@
 """Helpers of the ResNet walkthrough: networks, counts, data, training, recorded runs, figures and checks.
 
-Modules in the order of their imports (each knows only those before it):
-paper, models, anatomy, data, train, runs, plot, widgets, check, cli.
+The house has four floors. A module knows only what stands before it in this list, and there is no circle:
+
+  the ground: errors, files, progress, recipes
+  the papers: paper, models, anatomy, memory, explain
+  the lesson: data, train, plot, check, widgets, detection
+  the machine room: runs, bench, cli
+
+The notebooks need the first three floors and the recorded runs. `train` computes and touches no disk; `runs` keeps and
+differentiates nothing. No error below `cli` names a command line option. What can be known without torch is known without
+importing torch: recipes, the papers' numbers, Butcher's conditions and all help. tests/test_house.py holds these rules.
 """
 
 import contextlib

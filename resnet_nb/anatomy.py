@@ -1,13 +1,14 @@
-"""What a network is made of: weighted layers, map sizes, parameters and multiply-adds."""
+"""What a network is made of: weighted layers, map sizes, parameters, multiply-adds (notebooks 01, 03, 04, 06, 08, 10 to 13)."""
 
 import copy
-import re
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, is_shape
+from resnet_nb.models import stages
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,10 @@ class Layer:
 class Anatomy:
     """Counts of one network for one image, by the paper's conventions.
 
-    layers: weighted layers (convolutions and fc; projections not counted, Table 1).
-    params: all trainable numbers, BN and biases included.
-    multiply_adds: of convolutions (projections included) and fc; one multiply-add is one "FLOP" of
-    the paper. stage_sizes: side of the map after each stage of blocks, in pixels; () for VGG.
-    rows: every convolution and fc in the order in which they run.
+    layers: weighted layers (convolutions and fc; projections not counted, Table 1). params: all trainable numbers, BN and
+    biases included. multiply_adds: of convolutions (projections included) and fc; one multiply-add is one "FLOP" of the
+    paper. stage_sizes: side of the map after each stage of blocks, in pixels; () for VGG. rows: every convolution and fc
+    in the order in which they run.
     """
 
     layers: int
@@ -47,44 +47,38 @@ class Anatomy:
 def describe(model: nn.Module, input_size: int | tuple[int, ...]) -> Anatomy:
     """Count the layers, parameters and multiply-adds of `model` for one image.
 
-    input_size: side in pixels, or (3, H, W), or (N, 3, H, W) of which N is ignored. Nothing is
-    computed: the model is copied to the meta device. Raises InputError on any other size.
+    input_size: side in pixels, or (3, H, W), or (N, 3, H, W) of which N is ignored. Nothing is computed: the model is
+    copied to the meta device. Raises InputError on any other size.
     """
-    shape = ()
-    if type(input_size) is int:
-        shape = (3, input_size, input_size)
-    elif isinstance(input_size, (tuple, list)) and len(input_size) in (3, 4):
-        shape = tuple(input_size[-3:])
-    if len(shape) != 3 or shape[0] != 3 or not all(type(n) is int and n > 0 for n in shape):
+    shape = (3, input_size, input_size) if type(input_size) is int else input_size
+    if not is_shape(shape) or len(shape) not in (3, 4) or shape[-3] != 3:
         raise InputError(f"input_size must be a side in pixels, (3, H, W) or (N, 3, H, W), got {input_size!r}")
     rows: list[Layer] = []
-    stages: dict[str, int] = {}
-
-    def record(name):
-        def hook(module, inputs, output):
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                rows.append(_layer(name, module, output.shape))
-            else:
-                stages[name] = output.shape[-1]
-
-        return hook
-
+    sizes: dict[str, int] = {}
     meta = copy.deepcopy(model).to("meta").eval()
-    for name, module in meta.named_modules():
+
+    def record(name: str, module: nn.Module, inputs, output: Tensor) -> None:
+        if isinstance(module, nn.Sequential):
+            sizes[name] = output.shape[-1]
+        else:
+            rows.append(_layer(name, module, output.shape))
+
+    for module in meta.modules():
         module._forward_hooks.clear()  # the reader's own, which the copy came with
         module._forward_pre_hooks.clear()
-        if isinstance(module, (nn.Conv2d, nn.Linear)) or re.fullmatch(r"layer\d+", name):
-            module.register_forward_hook(record(name))
-    with torch.no_grad():
-        try:
-            meta(torch.empty(1, *shape, device="meta"))
-        except RuntimeError as error:
-            raise InputError(f"images of {shape[1]}x{shape[2]} pixels do not fit this network ({error})") from error
+    layers = {name: module for name, module in meta.named_modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+    for name, module in (layers | stages(meta)).items():
+        module.register_forward_hook(partial(record, name))
+    try:
+        with torch.no_grad():
+            meta(torch.empty(1, *shape[-3:], device="meta"))
+    except RuntimeError as error:
+        raise InputError(f"images of {shape[-2]}x{shape[-1]} pixels do not fit this network ({error})") from error
     return Anatomy(
         layers=sum(not row.projection for row in rows),
         params=sum(p.numel() for p in model.parameters()),
         multiply_adds=sum(row.multiply_adds for row in rows),
-        stage_sizes=tuple(stages.values()),
+        stage_sizes=tuple(sizes.values()),
         rows=tuple(rows),
     )
 

@@ -21,7 +21,7 @@ from resnet_nb.anatomy import describe
 from resnet_nb.data import Dataset
 from resnet_nb.errors import InputError
 from resnet_nb.progress import bar
-from resnet_nb.recipes import Recipe
+from resnet_nb.recipes import Recipe, network
 from resnet_nb.train import Trainer, float32_as
 
 FOREVER = 10**9  # iterations; the bench stops long before
@@ -45,26 +45,18 @@ class Bench:
         return [usual / ours for usual, ours in zip(self.usual, self.ours)]
 
     def __str__(self) -> str:
-        ours = statistics.median(self.ours)
-        floors = {
-            "arithmetic": (self.flops, self.flops_per_second, "GFLOP"),
-            "memory": (self.bytes, self.bytes_per_second, "GB"),
-        }
-        return "\n".join(
-            [
-                *(
-                    f"{name:10} {self.batch_size / seconds:9,.0f} img/s {1000 * seconds:9.2f} ms per iteration"
-                    for name, seconds in (("usual loop", statistics.median(self.usual)), ("ours", ours))
-                ),
-                f"ratio      {statistics.median(self.ratios):9.2f} ({min(self.ratios):.2f} to {max(self.ratios):.2f} "
-                f"over {len(self.ratios)} interleaved rounds)",
-                *(
-                    f"{name} floor: {amount / 1e9:.2f} {unit} at {rate / 1e9:,.0f} {unit}/s measured = "
-                    f"{1000 * amount / rate:.2f} ms, {amount / rate / ours:.0%} of ours"
-                    for name, (amount, rate, unit) in floors.items()
-                ),
-            ]
-        )
+        usual, ours, ratio = map(statistics.median, (self.usual, self.ours, self.ratios))
+        lines = [
+            f"{name:10} {self.batch_size / seconds:9,.0f} img/s {1000 * seconds:9.2f} ms per iteration"
+            for name, seconds in (("usual loop", usual), ("ours", ours))
+        ]
+        span = f"({min(self.ratios):.2f} to {max(self.ratios):.2f} over {len(self.ratios)} interleaved rounds)"
+        lines.append(f"ratio      {ratio:9.2f} {span}")
+        floors = ("arithmetic", "GFLOP", self.flops, self.flops_per_second), ("memory", "GB", self.bytes, self.bytes_per_second)
+        for name, unit, amount, rate in floors:
+            floor = f"{1000 * amount / rate:.2f} ms, {amount / rate / ours:.0%} of ours"
+            lines.append(f"{name} floor: {amount / 1e9:.2f} {unit} at {rate / 1e9:,.0f} {unit}/s measured = {floor}")
+        return "\n".join(lines)
 
 
 def bench(
@@ -78,18 +70,16 @@ def bench(
 ) -> Bench:
     """Time both loops on `data`: `rounds` times, each for about `seconds`, in turn.
 
-    The usual loop: torchvision transforms on PIL images in a DataLoader with workers, eager float32 with
-    PyTorch's defaults, loss and accuracy read with .item() after every step. Ours: `Trainer` in `precision`.
-    Raises InputError unless the network takes CIFAR's 32x32 images.
+    The usual loop: torchvision transforms on PIL images in a DataLoader with workers, eager float32 with PyTorch's defaults,
+    loss and accuracy read with .item() after every step. Ours: `Trainer` in `precision`. Raises InputError unless the network
+    takes CIFAR's 32x32 images.
     """
-    if not name.startswith("cifar-"):
+    if network(name).side != 32:
         raise InputError(f"bench takes the networks of CIFAR-10 (cifar-...), got {name!r}")
     torch.manual_seed(0)
     place = torch.device(device)
-    loops = {
-        "usual": _usual(models.build(name), data, place, batch_size),
-        "ours": _ours(models.build(name), data.to(place), precision, batch_size),
-    }
+    usual = _usual(models.build(name), data, place, batch_size)
+    loops = {"usual": usual, "ours": _ours(models.build(name), data.to(place), precision, batch_size)}
     counts: dict[str, int] = {}
     times: dict[str, list[float]] = {key: [] for key in loops}
     for key in bar(name, len(loops) * (1 + rounds), [*loops] * (1 + rounds), unit=" timings"):
@@ -107,10 +97,9 @@ def bench(
 def work(model: nn.Module, batch_size: int, itemsize: int) -> tuple[float, float]:
     """Floating-point operations and bytes that one iteration of a CIFAR net cannot do without.
 
-    Operations: two per multiply-add, three times (forward, gradient of the input, gradient of the
-    weights). Bytes: each convolution's output is written and read once forward; backward it is read
-    once, and its gradient written and read once, with `itemsize` bytes per number. Each weight,
-    its gradient and its momentum are read and written once, in float32.
+    Operations: two per multiply-add, three times (forward, gradient of the input, gradient of the weights). Bytes: each
+    convolution's output is written and read once forward; backward it is read once, and its gradient written and read once,
+    with `itemsize` bytes per number. Each weight, its gradient and its momentum are read and written once, in float32.
     """
     found = describe(model, 32)
     outputs = sum(row.outputs * row.size**2 for row in found.rows if row.kind == "conv")
@@ -124,14 +113,9 @@ class _Pictures:
         self.images = data.train_images.permute(0, 2, 3, 1).contiguous().numpy()
         self.labels = data.train_labels.tolist()
         scaled = self.images.astype(np.float32) / 255
-        self.transform = transforms.Compose(
-            [
-                transforms.RandomCrop(32, padding=4),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize(scaled.mean((0, 1, 2)), scaled.std((0, 1, 2))),
-            ]
-        )
+        views = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
+        usual = transforms.Normalize(scaled.mean((0, 1, 2)), scaled.std((0, 1, 2)))
+        self.transform = transforms.Compose([*views, usual])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -141,15 +125,8 @@ class _Pictures:
 
 
 def _usual(model: nn.Module, data: Dataset, device: torch.device, batch_size: int) -> Iterator[None]:
-    loader = DataLoader(
-        _Pictures(data),
-        batch_size,
-        shuffle=True,
-        drop_last=True,
-        persistent_workers=True,
-        num_workers=min(8, os.cpu_count() or 1),
-        pin_memory=device.type == "cuda",
-    )
+    workers = {"num_workers": min(8, os.cpu_count() or 1), "persistent_workers": True, "pin_memory": device.type == "cuda"}
+    loader = DataLoader(_Pictures(data), batch_size, shuffle=True, drop_last=True, **workers)
     model.to(device).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     loss_sum, right = 0.0, 0

@@ -1,6 +1,6 @@
 """What can go wrong, told in one line, and the checks of input; the command line turns each into that line and an exit code."""
 
-import math
+import sys
 
 
 class InputError(ValueError):
@@ -38,29 +38,36 @@ def first_line(error: BaseException) -> str:
 def require_int(name: str, value, least: int, most: int = 2**63 - 1) -> None:
     """Raise InputError unless `value` is an integer from `least` to `most`; True and False are none."""
     if type(value) is not int or not least <= value <= most:
-        upper = "" if most >= 2**63 - 1 else f" and at most {most:,}"
-        raise InputError(f"{name} must be an integer of at least {least}{upper}, got {str(value)[:40]!r}")
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        upper = "" if most >= 2**63 - 1 else f" up to {most:,}"
+        raise InputError(f"{name} must be {kind}{upper}, got {str(value)[:40]!r}")
 
 
-def require_number(name: str, value, least: float, most: float = math.inf, open_end: bool = False) -> None:
+def require_number(name: str, value, least: float, most: float = sys.float_info.max, open_end: bool = False) -> None:
     """Raise InputError unless `value` is a finite number from `least` to `most`; open_end: `least` itself is not allowed."""
-    good = type(value) in (int, float) and math.isfinite(value) and least <= value <= most and not (open_end and value == least)
-    if not good:
+    if type(value) not in (int, float) or not least <= value <= most or (open_end and value == least):
         bound = f"above {least:g}" if open_end else f"of at least {least:g}"
-        upper = "" if most == math.inf else f" and at most {most:g}"
+        upper = "" if most == sys.float_info.max else f" and at most {most:g}"
         raise InputError(f"{name} must be a number {bound}{upper}, got {str(value)[:40]!r}")
 
 
 def require_positive(**values) -> None:
     """Raise InputError naming the first value that is not a positive integer of at most a million."""
     for name, value in values.items():
-        if type(value) is not int or not 1 <= value <= 1_000_000:
-            raise InputError(f"{name} must be a positive integer up to 1,000,000, got {str(value)[:40]!r}")
+        require_int(name, value, 1, 1_000_000)
+
+
+def require_depth(depth, layers: int, note: str = "") -> int:
+    """The n of a net of layers*n + 2 layers. Raises InputError with the first such depths, and `note`, on another depth."""
+    if type(depth) is not int or depth < layers + 2 or depth % layers != 2:
+        first = ", ".join(str(layers * n + 2) for n in (1, 2, 3))
+        raise InputError(f"depth must be an integer {layers}n+2 with n >= 1 ({first}, ...){note}, got {str(depth)[:40]!r}")
+    return (depth - 2) // layers
 
 
 def require_choice(name: str, value, allowed) -> None:
-    """Raise InputError unless `value` is one of `allowed`."""
-    if value not in list(allowed):  # a list also takes values that cannot be hashed
+    """Raise InputError unless `value` is one of `allowed`, in value and type."""
+    if (type(value), value) not in [(type(each), each) for each in allowed]:  # a list also takes values that cannot be hashed
         raise InputError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r}")
 
 
@@ -69,6 +76,11 @@ def require_bool(**values) -> None:
     for name, value in values.items():
         if type(value) is not bool:
             raise InputError(f"{name} must be True or False, got {value!r}")
+
+
+def is_shape(value) -> bool:
+    """Whether `value` is a tuple or list of positive integers, as shapes are."""
+    return isinstance(value, (tuple, list)) and all(type(n) is int and n > 0 for n in value)
 
 
 def require_images(x, smallest: int) -> None:

@@ -1,4 +1,4 @@
-"""Which pixels a trained network looks at: occlusion and Grad-CAM."""
+"""Which pixels a trained network looks at: occlusion and Grad-CAM (notebook 13)."""
 
 import torch
 import torch.nn.functional as F
@@ -35,10 +35,10 @@ def occlusion(model: nn.Module, images: Tensor, labels: Tensor, size: int = 8, s
 def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, layer: nn.Module) -> Tensor:
     """Grad-CAM (Selvaraju et al., arXiv 1610.02391): relu of the sum of weighted maps, at the size of the image.
 
-    images: (N, 3, H, W) as the network takes them; labels: (N,) int64. layer: the module of `model` whose
-    output (N, C, h, w) is weighted, each map by the mean gradient of the label's logit on it (Eq. 1
-    and 2). Returns (N, H, W), enlarged bilinearly. Leaves no gradients on the parameters. Put the model
-    in eval mode: in training BN mixes the images of a batch.
+    images: (N, 3, H, W) as the network takes them; labels: (N,) int64. layer: the module of `model` whose output
+    (N, C, h, w) is weighted, each map by the mean gradient of the label's logit on it (Eq. 1 and 2). Returns (N, H, W),
+    enlarged bilinearly. Leaves no gradients on the parameters. Put the model in eval mode: in training BN mixes the
+    images of a batch. Raises InputError if `layer` does not run exactly once, or returns no maps.
     """
     kept = []
     handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))

@@ -1,4 +1,4 @@
-"""What training keeps in memory for the backward pass, and activation checkpointing, which keeps less of it."""
+"""What training keeps in memory for the backward pass, and activation checkpointing, which keeps less (notebooks 10, 13)."""
 
 import copy
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from resnet_nb.errors import InputError, first_line
+from resnet_nb.errors import InputError, first_line, is_shape, require_positive
+from resnet_nb.models import stages
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,11 @@ class ActivationBytes:
 def activation_bytes(model: nn.Module, shape: tuple[int, int, int, int]) -> ActivationBytes:
     """What autograd keeps in a training step in float32, for images of `shape` = (N, 3, H, W).
 
-    Every storage counts once; parameters and buffers do not count, the images do. Nothing is computed:
-    the model is copied to the meta device. Not in it: gradients, the optimizer, work space of the
-    kernels. Raises InputError if the images do not fit the network.
+    Every storage counts once; parameters and buffers do not count, the images do. Nothing is computed: the model is
+    copied to the meta device. Not in it: gradients, the optimizer, work space of the kernels. Raises InputError if the
+    images do not fit the network.
     """
-    if not isinstance(shape, (tuple, list)) or len(shape) != 4 or not all(type(n) is int and n > 0 for n in shape):
+    if not is_shape(shape) or len(shape) != 4:
         raise InputError(f"shape must be (N, 3, H, W), got {shape!r}")
     meta = copy.deepcopy(model).to("meta").train()
     own = {_key(tensor) for tensor in (*meta.parameters(), *meta.buffers())}
@@ -59,8 +60,8 @@ def activation_bytes(model: nn.Module, shape: tuple[int, int, int, int]) -> Acti
 class Segments(nn.Sequential):
     """Blocks of which only every `size`-th input is kept; the backward pass computes what lies between again.
 
-    Outputs, gradients and parameter names are those of nn.Sequential. BN in training updates its
-    running statistics in both computations.
+    Outputs, gradients and parameter names are those of nn.Sequential. BN in training updates its running statistics in
+    both computations.
     """
 
     def __init__(self, blocks: nn.Sequential, size: int):
@@ -85,23 +86,21 @@ def recompute(model: nn.Module, size: int) -> nn.Module:
     Activation checkpointing (Chen et al., arXiv 1604.06174). Raises InputError for a network without such stages
     or a size that is not a positive integer.
     """
-    if type(size) is not int or size < 1:
-        raise InputError(f"size must be a positive number of blocks, got {size!r}")
-    stages = [name for name, child in model.named_children() if name.startswith("layer") and isinstance(child, nn.Sequential)]
-    if not stages:
+    require_positive(size=size)
+    if not stages(model):
         raise InputError(f"{type(model).__name__} has no stages layer1, layer2, ... of blocks to compute again")
     changed = copy.deepcopy(model)
-    for name in stages:
-        setattr(changed, name, Segments(getattr(changed, name), size))
+    for name, blocks in stages(changed).items():
+        setattr(changed, name, Segments(blocks, size))
     return changed
 
 
-def _saved_into(found: dict[int, Tensor], own: set[int]) -> saved_tensors_hooks:
-    """Collect what autograd saves, by storage; `found` keeps it alive, so that no storage is taken for a new one."""
+def _saved_into(storages: dict[int, Tensor], own: set[int]) -> saved_tensors_hooks:
+    """Collect what autograd saves, by storage; `storages` keeps it alive, so that no storage is taken for a new one."""
 
     def pack(tensor: Tensor) -> Tensor:
         if _key(tensor) not in own:
-            found[_key(tensor)] = tensor
+            storages[_key(tensor)] = tensor
         return tensor
 
     return saved_tensors_hooks(pack, lambda tensor: tensor)
@@ -111,5 +110,5 @@ def _key(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata  # a meta tensor has no address of its own
 
 
-def _bytes(found: dict[int, Tensor]) -> int:
-    return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+def _bytes(storages: dict[int, Tensor]) -> int:
+    return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())

@@ -51,10 +51,10 @@ def network(name: str) -> Network:
 class Augmentation:
     """Random views of training images, as values. The defaults are the paper's for ImageNet (§3.4).
 
-    The shorter side gets a random length in `shorter_side`, both ends included, then a random square of `crop` pixels is
-    cut out, then flipped or not. color: standard deviation of the multiples of the principal components of RGB that are
-    added (AlexNet's color augmentation); 0 for none. test_side: shorter side when one view is tested. Lengths in pixels.
-    `data.views` makes the views. Raises InputError if a view would not fit into an image.
+    The shorter side gets a random length in `shorter_side`, both ends included, then a random square of `crop` pixels is cut
+    out, then flipped or not. color: standard deviation of the multiples of the principal components of RGB that are added
+    (AlexNet's color augmentation); 0 for none. test_side: shorter side when one view is tested. Lengths in pixels. `data.views`
+    makes the views. Raises InputError if a view would not fit into an image.
     """
 
     shorter_side: tuple[int, int] = (256, 480)
@@ -75,11 +75,11 @@ class Recipe:
     """How a network is trained. The defaults are the paper's for CIFAR-10 (§4.2).
 
     An iteration is one batch and one step. The learning rate is divided by 10 at each of `drops`, iterations counted from 0.
-    Weight decay applies to every parameter, BN included. warmup_lr: learning rate of the first `warmup_iterations`, or, if
-    that is None, until the training error is below 80 %; None for no warm-up. gradual: the warm-up grows from `warmup_lr`
-    to `lr` in equal steps, as in arXiv 1706.02677. patience: the learning rate is also divided by 10 when the error
-    plateaus (see `plateaus`); None for never. augmentation: views of images that are read from files; None for the
-    augmentation of §4.2, in memory. Raises InputError on a value that no training can have.
+    Weight decay applies to every parameter, BN included. warmup_lr: learning rate of the first `warmup_iterations`, or, if that
+    is None, until the training error is below 80 %; None for no warm-up. gradual: the warm-up grows from `warmup_lr` to `lr` in
+    equal steps, as in arXiv 1706.02677. patience: the learning rate is also divided by 10 when the error plateaus (see
+    `plateaus`); None for never. augmentation: views of images that are read from files; None for the augmentation of §4.2, in
+    memory. Raises InputError on a value that no training can have.
     """
 
     iterations: int = 64_000
@@ -159,8 +159,8 @@ class Recipe:
     def shortened(self, iterations: int) -> "Recipe":
         """The same recipe with `iterations` steps and the drops, and the warm-up, at the same fractions.
 
-        An open warm-up becomes the about 400 iterations that the paper reports of its own (§4.2), at the same fraction.
-        Raises InputError if `iterations` is not a positive integer.
+        An open warm-up becomes the about 400 iterations that the paper reports of its own (§4.2), at the same fraction. Raises
+        InputError if `iterations` is not a positive integer.
         """
         require_int("iterations", iterations, 1)
         if iterations == self.iterations:
@@ -201,8 +201,8 @@ RECIPE_LINES = {
 def recipe_for(kind: str, model: str, iterations: int | None = None) -> Recipe:
     """The recipe called `kind` for the network called `model`, shortened if `iterations` are given.
 
-    "cifar" warms cifar-resnet and cifar-plain of 110 layers and more up with 0.01 (§4.2; the paper says it of ResNet-110
-    only, 1202 layers are our reading). Raises InputError for an unknown kind, name or a bad number of iterations.
+    "cifar" warms cifar-resnet and cifar-plain of 110 layers and more up with 0.01 (§4.2; the paper says it of ResNet-110 only,
+    1202 layers are our reading). Raises InputError for an unknown kind, name or a bad number of iterations.
     """
     require_choice("recipe", kind, RECIPES)
     net = network(model)

@@ -177,7 +177,7 @@ def test_the_peak_is_the_memory_that_exists_when_a_segment_is_recomputed():
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "2"])
 def test_a_bad_segment_is_refused(size):
-    with pytest.raises(InputError, match="size must be a positive number of blocks"):
+    with pytest.raises(InputError, match="size must be a positive integer"):
         recompute(on_meta("cifar-resnet8"), size)
 
 

@@ -29,10 +29,9 @@ def trained(data, graph, precision="float32", recipe=RECIPE):
     notes, rates = [], []
     trainer = Trainer(build("cifar-resnet20"), data, recipe, seed=1, precision=precision, note=notes.append)
     if not graph:
-        trainer._step_function = lambda: trainer.step
-    trainer.meter.recent[10:].fill_(0.5)  # the warm-up lasts some iterations, not a hundred
+        trainer._prepared = trainer.step
     trainer.train(pause=lambda _: rates.append(trainer.rate.item()))
-    assert not notes and isinstance(trainer._recorded, GraphStep) == graph
+    assert not notes and isinstance(trainer.prepare(), GraphStep) == graph
     return trainer, rates
 
 
@@ -41,7 +40,7 @@ def trained(data, graph, precision="float32", recipe=RECIPE):
 def test_the_replayed_graph_is_the_eager_step(data, precision, warmup_lr):
     recipe = replace(RECIPE, warmup_lr=warmup_lr)
     (eager, _), (graph, rates) = (trained(data, way, precision, recipe) for way in (False, True))
-    warmup = graph.meter.warmup.item()
+    warmup = graph.log[-1].get("warmup", 0)
     assert graph.meter.iteration == RECIPE.iterations and (warmup_lr is None) == (warmup == 0)
     assert rates == pytest.approx([recipe.learning_rate(i, warmup) for i in range(30)])
     for line, want in zip(graph.log, eager.log, strict=True):
@@ -64,7 +63,7 @@ def test_the_nets_of_the_sequels_are_recorded_as_graphs(data, name, overrides):
         torch.manual_seed(0)
         trainer = Trainer(build(name, **overrides), data, replace(RECIPE, warmup_lr=None), seed=1, note=notes.append)
         if not graph:
-            trainer._step_function = lambda: trainer.step
+            trainer._prepared = trainer.step
         trainer.train()
         losses.append(trainer.log[-1]["train_loss"])
     assert not notes and losses[1] == pytest.approx(losses[0], rel=0.1)

@@ -5,6 +5,7 @@ The quick cases run in `make test`; `python -m pytest -m slow tests/test_faults.
 
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -399,7 +400,7 @@ def test_torch_can_read_a_checkpoint(data, tmp_path):
     "changes, shown",
     [
         ({"name": "cifar-plain8"}, ["cifar-resnet8", "cifar-plain8"]),
-        ({"overrides": {"width": 4, "shortcut": "B"}}, ["'shortcut': 'B'"]),
+        ({"overrides": {"width": 4, "shortcut": "B"}}, ['"shortcut": "B"']),
         ({"seed": 4}, ["3", "4"]),
         ({"recipe": replace(RECIPE, iterations=13)}, ["12", "13"]),
         ({"recipe": replace(RECIPE, batch_size=8)}, ["16", "8"]),
@@ -424,6 +425,43 @@ def test_an_unfinished_run_of_other_settings_is_refused(data, tmp_path, changes,
         train(ours, data)
     assert all(text in str(caught.value) for text in [str(ours), *shown])
     assert snapshot(ours) == before
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_data_that_moved_are_the_same_data(data, whole, tmp_path, stopped):
+    """Their folder got another name; the fingerprint is that of the images."""
+    if stopped:
+        stop_at(tmp_path, data, 7)
+    else:
+        train(tmp_path, data)
+    moved = replace(data, name="moved")
+    assert train(tmp_path, moved)["iteration"] == 12 and result(tmp_path) == whole
+    names = [json.loads((tmp_path / "run.json").read_text())["data"]["name"], data.name, "moved"]
+    assert names[0] in names[1:]
+    other = replace(data, train_labels=data.train_labels.flip(0))
+    with pytest.raises(InputError, match="its data is"):
+        train(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data": 1_000},
+        {"recipe": replace(RECIPE, drops=tuple(range(1_000)))},
+        {"overrides": {"width": 4, **{f"name{i}": i for i in range(100)}}},
+        {"name": "cifar-" + 500 * "resnet"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_what_is_refused_is_told_in_one_readable_line(data, tmp_path, changes):
+    """Also when what differs is long, such as a thousand class names."""
+    stop_at(tmp_path, data, 2)
+    if "data" in changes:
+        changes = {"data": replace(data, classes=tuple(f"class number {i}" for i in range(changes["data"])))}
+    with pytest.raises(InputError) as caught:
+        train(tmp_path, **{"data": data, **changes})
+    line = str(caught.value).replace(str(tmp_path), "")
+    assert len(line.splitlines()) == 1 and len(line) < 320 and "another run" in line and "choose another folder" in line
 
 
 def test_an_unfinished_run_is_not_continued_with_other_processes_or_arithmetic(data, tmp_path):
@@ -526,6 +564,31 @@ def test_weights_that_are_not_finite_are_not_saved(data, tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path)[0]["trainer"]["iteration"] == 5
 
 
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+@pytest.mark.parametrize("name", ["fc.weight", "layer1.0.bn1.running_var", "layer3.0.bn2.bias"])
+def test_a_number_that_is_not_finite_is_named(data, name, value):
+    """A weight is not the loss, no iteration of the future is blamed, and the statistics of BN count, too."""
+    torch.manual_seed(0)
+    trainer = Trainer(build(NET, **SMALL), data, RECIPE, seed=1)
+    trainer.train(pause=lambda trainer: trainer.iteration == 3)
+    trainer.check_finite()
+    with torch.no_grad():
+        trainer.model.state_dict()[name].view(-1)[0] = value
+    with pytest.raises(FloatingPointError) as caught:
+        trainer.check_finite()
+    assert f"{name} is not finite after 3 iterations" in str(caught.value) and "loss" not in str(caught.value)
+
+
+def test_statistics_that_are_not_finite_are_not_saved(data, tmp_path, monkeypatch):
+    def spoil(trainer):
+        trainer.model.layer1[0].bn1.running_var[0] = math.nan
+
+    meddle(monkeypatch, 5, after=spoil)
+    with pytest.raises(FloatingPointError, match="running_var .*last good checkpoint .* of iteration 5"):
+        train(tmp_path, data)
+    assert all(torch.isfinite(value).all() for value in checkpoint.load(tmp_path)[0]["trainer"]["model"].values())
+
+
 def test_the_step_does_not_read_from_the_device(data, monkeypatch):
     """`.item()`, `.tolist()` and the like would make a GPU wait; lines and checkpoints may, steps may not."""
     torch.manual_seed(0)
@@ -544,22 +607,26 @@ def test_the_step_does_not_read_from_the_device(data, monkeypatch):
 # ---- the warm-up
 
 
-def test_the_warm_up_ends_when_the_training_error_is_below_80_percent(data):
-    """The rates and the end of the warm-up, recomputed from the batches' errors on the host."""
+@pytest.mark.parametrize("every", [50, 150, 400])
+def test_the_warm_up_ends_when_the_training_error_is_below_80_percent(data, every, monkeypatch):
+    """The rates and the end of the warm-up, recomputed from the batches' errors on the host.
+
+    The loop looks every 100 iterations, and whenever there is a line of the log anyway.
+    """
     recipe = Recipe(iterations=400, batch_size=16, lr=0.05, drops=(300,), warmup_lr=0.01)
     torch.manual_seed(0)
-    trainer, rates, wrongs = Trainer(build(NET, **SMALL), data, recipe, seed=1, every=50), [], []
+    trainer, rates, wrongs = Trainer(build(NET, **SMALL), data, recipe, seed=1, every=every), [], []
 
     def watch(trainer):
         rates.append(trainer.rate.item())
-        wrongs.append(trainer.meter.recent[(trainer.iteration - 1) % 100].item())
         return False
 
+    update = trainer.meter.update
+    monkeypatch.setattr(trainer.meter, "update", lambda values: wrongs.append(100 * values[1].item()) or update(values))
     trainer.train(pause=watch)
-    recent, warmup = [1.0] * 100, 0
-    while sum(recent) / 100 >= WARMUP_ERROR:
-        recent = [*recent[1:], wrongs[warmup]]
-        warmup += 1
+    looks = sorted({*range(0, 401, every), *range(0, 401, 100)})
+    means = {stop: sum(wrongs[start:stop]) / (stop - start) for start, stop in itertools.pairwise(looks)}
+    warmup = next(stop for stop, mean in means.items() if mean < WARMUP_ERROR)
     assert 20 < warmup < 300
     assert rates == pytest.approx([0.01] * warmup + [0.05] * (300 - warmup) + [0.005] * 100)
     assert rates == pytest.approx([recipe.learning_rate(i, warmup) for i in range(400)])

@@ -594,8 +594,17 @@ def weights(tmp_path, monkeypatch):
     torch.save(theirs.state_dict(), path)
     path = path.rename(path.with_name(f"resnet18-{sha256(path.read_bytes())[:8]}.pth"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    monkeypatch.setattr(weights_module, "_file", lambda name: (f"https://weights.example/{path.name}", path))
+    published_at(f"https://weights.example/{path.name}", monkeypatch)
     return theirs, path
+
+
+def published_at(url, monkeypatch):
+    """The weights of resnet18 have this address."""
+
+    class Published(torchvision.models.WeightsEnum):
+        IMAGENET1K_V1 = torchvision.models.Weights(url, transforms=None, meta={})
+
+    monkeypatch.setattr(weights_module, "get_model_weights", {"resnet18": Published}.get)
 
 
 def test_torchvisions_weights_give_torchvisions_answers(weights):
@@ -617,7 +626,29 @@ def test_the_file_is_looked_for_where_torchvision_keeps_it(monkeypatch, tmp_path
     with pytest.raises(InputError) as caught:
         models.pretrained("resnet50")
     assert url in str(caught.value) and str(tmp_path / "checkpoints" / url.rsplit("/", 1)[1]) in str(caught.value)
-    assert "--download" in str(caught.value)
+    assert caught.value.setting == "download" and "--" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_weights_are_downloaded_once_and_checked(weights, monkeypatch, capsys):
+    """From a server that is a folder: the file is kept; with wrong content, or none, it is told in one line."""
+    server = weights[1].parent.parent.parent / "server"
+    server.mkdir()
+    served = weights[1].rename(server / weights[1].name)
+    published_at(served.as_uri(), monkeypatch)
+    model = models.pretrained("resnet18", download=True)
+    assert torch.equal(model.fc.weight, weights[0].fc.weight) and weights[1].read_bytes() == served.read_bytes()
+    assert capsys.readouterr().out == ""
+    served.unlink()
+    models.pretrained("resnet18", download=True)  # it is here
+    weights[1].unlink()
+    for content in (None, b"something else"):
+        if content:
+            served.write_bytes(content)
+        with pytest.raises(InputError, match="cannot download") as caught:
+            models.pretrained("resnet18", download=True)
+        assert str(weights[1]) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+        assert not weights[1].exists()
 
 
 def test_damaged_and_unknown_weights_are_refused(weights):

@@ -10,9 +10,10 @@ from torch import nn
 
 from resnet_nb.anatomy import describe
 from resnet_nb.errors import InputError
-from resnet_nb.models import BasicBlock, Bottleneck, CifarResNet, ResNet, build
-from resnet_nb.models.blocks import make_shortcut
+from resnet_nb.models import BUILDERS, BasicBlock, Bottleneck, CifarResNet, ResNet, build, stages
+from resnet_nb.models.blocks import ZeroPad, make_shortcut, make_stage, unit_convs
 from resnet_nb.paper import counts, facts
+from resnet_nb.recipes import FAMILIES
 
 torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
@@ -344,6 +345,7 @@ BAD_NETS = [
     (ResNet, "50", {}, "18, 34, 50, 101, 152"),
     (ResNet, 50, {"stride_on": "2x2"}, "1x1, 3x3"),
     (ResNet, 18, {"width": 0}, "positive"),
+    (ResNet, 50.0, {}, "18, 34, 50, 101, 152"),
     (build, "cifar-resnet18", {}, "6n+2"),
     (build, "cifar-resnet-2", {}, "6n+2"),
     (build, "cifar-plain21", {}, "6n+2"),
@@ -367,13 +369,93 @@ BAD_NETS = [
     (build, "cifar-resnet20", {"depth": 56}, "shortcut, width, num_classes"),
     (build, "cifar-plain20", {"shortcut": "A"}, "width, num_classes"),
     (build, "plain34", {"shortcut": None}, "width, num_classes"),
-    (build, "vgg16", {"width": 8}, "num_classes"),
+    (build, "vgg16", {"width": 8}, "allowed: num_classes"),
+    (build, "vgg16", {"num_classes": 0}, "positive"),
+    (build, "plain34", {"stride_on": "3x3"}, "allowed: width, num_classes"),
 ]
 
 
 @pytest.mark.parametrize("make, what, overrides, allowed", BAD_NETS)
 def test_bad_networks_are_refused_with_what_is_allowed(make, what, overrides, allowed):
     assert allowed in refused(make, what, **overrides)
+
+
+def test_every_family_can_be_built():
+    assert BUILDERS.keys() == FAMILIES.keys()
+    for family, (depths, _) in FAMILIES.items():
+        for depth in depths.split("|") if "|" in depths else ["176" if depths else ""]:  # n = 29: 28 units for 4 or 14 stages
+            assert isinstance(on_meta(family + depth, num_classes=3), nn.Module)
+
+
+BUILDING = [
+    lambda **changed: BasicBlock(**{"inputs": 4, "width": 4} | changed),
+    lambda **changed: Bottleneck(**{"inputs": 4, "width": 4} | changed),
+    lambda **changed: unit_convs(**{"inputs": 4, "width": 4, "stride": 1, "bottleneck": False} | changed),
+    lambda **changed: unit_convs(**{"inputs": 4, "width": 4, "stride": 1, "bottleneck": True} | changed),
+    *(
+        lambda block=block, **changed: make_stage(
+            **{"block": block, "inputs": 4, "width": 4, "blocks": 2, "stride": 1, "shortcut": "B", "stride_on": "1x1"} | changed
+        )
+        for block in (BasicBlock, Bottleneck)
+    ),
+]
+
+
+@pytest.mark.parametrize("make", BUILDING)
+def test_blocks_refuse_what_a_net_refuses(make):
+    """A wrong place of the stride once built torchvision's layout without a word."""
+    make()
+    for stride_on in ("1×1", "3X3", "", None, 1, ["1x1"]):
+        with pytest.raises(InputError, match="stride_on must be one of 1x1, 3x3"):
+            make(stride_on=stride_on)
+    for name in ("inputs", "width", "stride"):
+        for value in (0, -2, 1.0, True, "1", None):
+            with pytest.raises(InputError, match=f"{name} must be a positive integer"):
+                make(**{name: value})
+
+
+def test_a_stage_has_a_block():
+    for blocks in (0, -1, 1.5):
+        with pytest.raises(InputError, match="blocks must be a positive integer"):
+            make_stage(BasicBlock, 4, 4, blocks, 1, "A", "1x1")
+
+
+@pytest.mark.parametrize("option", [None, "A", "B", "C"])
+def test_a_shortcut_takes_positive_channels_and_strides(option):
+    for name in ("inputs", "outputs", "stride"):
+        for value in (0, -1, 2.0, None):
+            with pytest.raises(InputError, match=f"{name} must be a positive integer"):
+                make_shortcut(option, **{"inputs": 4, "outputs": 4, "stride": 1, name: value})
+
+
+def test_option_a_drops_no_channels():
+    makers = (
+        lambda: make_shortcut("A", 8, 4, 1),
+        lambda: ZeroPad(8, 4, 2),
+        lambda: BasicBlock(8, 4),
+        lambda: Bottleneck(20, 4),
+    )
+    for make in makers:
+        with pytest.raises(InputError, match="cannot drop channels"):
+            make()
+    for option in ("B", "C"):
+        assert make_shortcut(option, 8, 4, 1)(torch.zeros(1, 8, 2, 2)).shape == (1, 4, 2, 2)
+
+
+def test_a_block_without_options_is_the_papers():
+    """Identity where the shape stays, zeros where it changes, the stride in the first 1x1."""
+    x = random_images(2, 8).repeat(1, 2, 1, 1)
+    assert isinstance(BasicBlock(6, 6).downsample, nn.Identity) and BasicBlock(6, 6)(x).shape == (2, 6, 8, 8)
+    block = Bottleneck(6, 6, 2)
+    assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1)) and block(x).shape == (2, 24, 4, 4)
+    assert torch.equal(block.downsample(x)[:, :6], x[:, :, ::2, ::2]) and not block.downsample(x)[:, 6:].any()
+
+
+def test_stages_are_the_layers_of_blocks_in_order():
+    for name, count in (("cifar-resnet8", 3), ("resnet18", 4), ("cifar-preact20", 3), ("cifar-rk432", 3), ("vgg16", 0)):
+        model = on_meta(name)
+        assert list(stages(model)) == [f"layer{i + 1}" for i in range(count)]
+        assert all(stage is getattr(model, key) for key, stage in stages(model).items())
 
 
 @pytest.mark.parametrize("name, smallest", [("cifar-resnet8", 8), ("resnet18", 32)])

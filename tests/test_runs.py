@@ -39,7 +39,7 @@ def finished(data, tmp_path_factory):
 
 @pytest.fixture
 def recorded(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setattr("resnet_nb.runs.recorded.RECORDED", tmp_path / "recorded")
     return [runs.record(finished / name) for name in ("s0", "s1", "B")]
 
 
@@ -96,7 +96,7 @@ def test_frames(finished, recorded):
 
 
 def test_recording_again_is_harmless_and_another_run_is_refused(data, finished, recorded, tmp_path):
-    before = {path: path.stat().st_size for path in runs.RECORDED.rglob("*")}
+    before = {path: path.stat().st_size for path in runs.recorded.RECORDED.rglob("*")}
     assert runs.record(finished / "s0") == recorded[0]
     changed = tmp_path / "other"
     changed.mkdir()
@@ -106,24 +106,24 @@ def test_recording_again_is_harmless_and_another_run_is_refused(data, finished, 
     (changed / "log.jsonl").write_text(lines)
     with pytest.raises(InputError, match="another run is recorded"):
         runs.record(changed)
-    assert before == {path: path.stat().st_size for path in runs.RECORDED.rglob("*")}
+    assert before == {path: path.stat().st_size for path in runs.recorded.RECORDED.rglob("*")}
 
 
 def test_other_networks_are_not_recorded(data, tmp_path, monkeypatch):
     """A narrower net would otherwise stand beside the paper's number."""
-    monkeypatch.setattr(runs, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setattr("resnet_nb.runs.recorded.RECORDED", tmp_path / "recorded")
     run("cifar-resnet8", data, tmp_path / "out", SHORT, overrides={"width": 4})
     with pytest.raises(InputError, match="width"):
         runs.record(tmp_path / "out")
-    assert not runs.RECORDED.exists()
+    assert not runs.recorded.RECORDED.exists()
 
 
 def test_an_unfinished_run_is_not_recorded(data, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "RECORDED", tmp_path / "recorded")
+    monkeypatch.setattr("resnet_nb.runs.recorded.RECORDED", tmp_path / "recorded")
     run("cifar-resnet8", data, tmp_path / "out", SHORT, deadline=0.0)
     assert main(["record", str(tmp_path / "out")]) == 2
     assert "not a finished run" in capsys.readouterr().err
-    assert not runs.RECORDED.exists()
+    assert not runs.recorded.RECORDED.exists()
 
 
 def test_damaged_or_missing_weights_are_reported(recorded):
@@ -144,11 +144,11 @@ def test_damaged_or_missing_weights_are_reported(recorded):
 
 def test_the_paper_number_stands_beside_the_nets_of_table_6(recorded, monkeypatch):
     index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"], data="cifar10-jpeg")
-    monkeypatch.setattr(runs, "index", lambda: index)
+    monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda: index)
     found = runs.summary().set_index(["model", "variant"])["paper"]
     assert found["cifar-resnet20", ""] == 8.75 and found["cifar-resnet110", ""] == 6.61
     assert pd.isna(found["cifar-resnet20", "shortcut B"])
-    monkeypatch.setattr(runs, "index", lambda: index.assign(data="shapes10"))
+    monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda: index.assign(data="shapes10"))
     assert runs.summary()["paper"].isna().all()
 
 
@@ -165,7 +165,7 @@ def test_a_log_is_that_of_its_run(recorded, finished):
 
 
 def test_what_ships_is_small():
-    assert sum(path.stat().st_size for path in runs.RECORDED.rglob("*") if path.is_file()) < 20e6
+    assert sum(path.stat().st_size for path in runs.recorded.RECORDED.rglob("*") if path.is_file()) < 20e6
 
 
 @pytest.mark.parametrize("folder", SHIPPED["folder"], ids=lambda folder: f"{folder.parent.name}/{folder.name}")
@@ -204,7 +204,7 @@ def test_a_shipped_network_loads(row):
 
 def test_the_readme_quotes_the_recorded_runs():
     """The table of README.md is that of `runs.summary()`, to the digit."""
-    readme = (runs.RECORDED.parent.parent / "README.md").read_text()
+    readme = (runs.recorded.RECORDED.parent.parent / "README.md").read_text()
     for row in runs.summary().to_dict("records"):
         error = f"{row['mean']:.2f}" + (f" ± {row['std']:.2f}" if row["seeds"] > 1 else "")
         name = ", ".join(filter(None, [row["model"], row["variant"]]))

@@ -19,7 +19,7 @@ from resnet_nb import __version__, paper
 from resnet_nb.data import Dataset, Stream, shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.recipes import WARMUP_ERROR
+from resnet_nb.recipes import WARMUP_ERROR, WARMUP_LENGTH, Augmentation
 from resnet_nb.runs import load_run, run
 from resnet_nb.train import RECIPES, Recipe, Trainer, World, evaluate, fit, recipe_for
 from resnet_nb.train import loop as trainer
@@ -70,23 +70,27 @@ def test_the_defaults_are_the_printed_recipe():
 PAPER = [0.1] * 32_000 + [0.01] * 16_000 + [0.001] * 16_000
 
 
-@pytest.mark.parametrize("kind", ["resnet", "plain"])
-@pytest.mark.parametrize("depth", [20, 32, 44, 56])
-def test_the_learning_rate_of_every_iteration(kind, depth):
-    recipe = recipe_for("cifar", f"cifar-{kind}{depth}")
-    assert recipe == Recipe() and recipe.iterations == len(PAPER)
-    assert [recipe.learning_rate(iteration) for iteration in range(64_000)] == pytest.approx(PAPER, rel=1e-12)
+EDGES = (0, 1, 399, 400, 31_999, 32_000, 47_999, 48_000, 63_999)
+
+
+def test_the_learning_rate_of_every_iteration():
+    assert [Recipe().rate(iteration, []) for iteration in range(64_000)] == pytest.approx(PAPER, rel=1e-12)
+    for name in ("cifar-resnet20", "cifar-plain32", "cifar-resnet44", "cifar-plain56"):
+        assert recipe_for("cifar", name) == Recipe()
 
 
 @pytest.mark.parametrize("name", ["cifar-resnet110", "cifar-plain110", "cifar-resnet1202"])
-@pytest.mark.parametrize("warmup", [0, 1, 400, 40_000])
-def test_the_learning_rate_of_every_iteration_of_the_deep_nets(name, warmup):
-    printed = paper.recipe("cifar10")["warmup"]
-    recipe = recipe_for("cifar", name)
+def test_the_deep_nets_warm_up_until_the_training_error_is_below_80_percent(name):
+    printed, recipe = paper.recipe("cifar10")["warmup"], recipe_for("cifar", name)
     assert recipe == Recipe(warmup_lr=printed["lr"]) and printed["depth"] == 110
-    assert str(round(100 * WARMUP_ERROR)) + "%" in printed["until"]
-    want = [0.01] * warmup + PAPER[warmup:]
-    assert [recipe.learning_rate(iteration, warmup) for iteration in range(64_000)] == pytest.approx(want, rel=1e-12)
+    assert f"{WARMUP_ERROR:g}%" in printed["until"] and f"{WARMUP_LENGTH} iterations" in printed["until"]
+    for warmup in (1, 400, 40_000):
+        log = [{"iteration": max(0, warmup - 1), "train_error": 80.0}, {"iteration": warmup, "train_error": 79.9}]
+        want = [0.01] * warmup + PAPER[warmup:]
+        assert [recipe.rate(i, log) for i in EDGES] == pytest.approx([want[i] for i in EDGES], rel=1e-12)
+        assert [recipe.learning_rate(i, warmup) for i in EDGES] == [recipe.rate(i, log) for i in EDGES]
+    # while the error stays above, the drops still come
+    assert [recipe.rate(i, []) for i in EDGES] == pytest.approx([0.01] * 7 + [0.001] * 2, rel=1e-12)
 
 
 def test_the_learning_rate_of_every_iteration_of_the_second_paper():
@@ -94,7 +98,7 @@ def test_the_learning_rate_of_every_iteration_of_the_second_paper():
     recipe, warmup = recipe_for("preact", "cifar-preact20"), printed["warmup"]
     assert recipe == Recipe(warmup_lr=warmup["lr"], warmup_iterations=warmup["iterations"]) and not recipe.open_warmup
     want = [0.01] * 400 + PAPER[400:]
-    assert [recipe.learning_rate(iteration) for iteration in range(64_000)] == pytest.approx(want, rel=1e-12)
+    assert [recipe.learning_rate(i) for i in EDGES] == pytest.approx([want[i] for i in EDGES], rel=1e-12)
     assert recipe.shortened(640).learning_rate(3) == 0.01 and recipe.shortened(640).learning_rate(4) == 0.1
 
 
@@ -108,8 +112,8 @@ def test_a_warm_up_of_known_length_ends_by_itself(data):
 
 def test_only_the_paper_recipes_warm_up():
     for kind in RECIPES:
-        assert (recipe_for(kind, "cifar-resnet110").warmup_lr is not None) == (kind in ("cifar", "preact"))
-    with pytest.raises(InputError, match="cifar, preact, imagenet, live"):
+        assert (recipe_for(kind, "cifar-resnet110").warmup_lr is not None) == (kind in ("cifar", "preact", "eighth"))
+    with pytest.raises(InputError, match="cifar, preact, imagenet, eighth, live"):
         recipe_for("fast", "cifar-resnet20")
 
 
@@ -261,11 +265,12 @@ class FakeGraph:
                 tensor.copy_(value)
 
     def replay(self):
-        step = self.trainer._recorded
-        self.trainer.step(step.order, step.codes)
+        self.trainer.step(*self.trainer.prepare().inputs)
 
 
-def fake_recording(ours, monkeypatch):
+def on_a_fake_gpu(ours, monkeypatch):
+    """The trainer records its step, as on CUDA; its tensors stay on the CPU."""
+    monkeypatch.setattr(ours, "device", SimpleNamespace(type="cuda"))
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
     monkeypatch.setattr(torch.cuda, "current_stream", torch.cuda.Stream)
@@ -273,7 +278,6 @@ def fake_recording(ours, monkeypatch):
     monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(synchronize=lambda: None, record=lambda: None))
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(ours))
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
-    return GraphStep(ours)
 
 
 @pytest.mark.parametrize("warmup_lr", [None, 0.01])
@@ -283,11 +287,10 @@ def test_replaying_a_recorded_step_is_the_same_as_doing_it(data, monkeypatch, wa
     whole, model = tiny(), tiny()
     log = fit(whole, data, recipe, seed=4)
     ours = Trainer(model, data, recipe, seed=4)
-    ours._recorded = fake_recording(ours, monkeypatch)
-    monkeypatch.setattr(ours, "_step_function", lambda: ours._recorded)
+    on_a_fake_gpu(ours, monkeypatch)
     while not ours.train(pause=lambda trainer: trainer.iteration == 2):
         pass
-    assert ours._recorded.calls == SHORT.iterations
+    assert isinstance(ours.prepare(), GraphStep) and ours.prepare().calls == SHORT.iterations
     assert ours.log == log and equal(weights(model), weights(whole))
 
 
@@ -300,10 +303,9 @@ def test_a_step_that_cannot_be_recorded_runs_without_a_graph_and_says_so(data, m
     def refuse(*args, **options):
         raise RuntimeError("operation not permitted when stream is capturing\nand much more")
 
-    fake_recording(ours, monkeypatch)
+    on_a_fake_gpu(ours, monkeypatch)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", refuse)  # after the dry runs
-    monkeypatch.setattr(ours, "_step_function", ours._record)
     ours.train()
     assert ours.log == log and equal(weights(model), weights(whole))
     [line] = notes
@@ -378,8 +380,33 @@ def test_the_shares_of_the_processes_are_the_batch(size):
 
 @pytest.mark.parametrize("size", [3, 32])
 def test_an_unequal_share_is_refused(data, size):
-    with pytest.raises(InputError, match="nproc-per-node"):
+    with pytest.raises(InputError, match="divide the batch size"):
         Trainer(tiny(), data, SHORT, world=World(0, size))
+
+
+def test_the_augmentation_of_the_recipe_is_that_of_the_data(data):
+    """What run.json records is what trains, for data in memory and from files."""
+    small, tiny_crops = Augmentation((40, 60), 32, test_side=40), Augmentation((20, 30), 16, test_side=20)
+
+    class Files:  # as much of ImageFiles as is asked before the first step
+        name, augmentation, device = "files", small, torch.device("cpu")
+
+    for source, asked in ((data, small), (Files, None), (Files, tiny_crops)):
+        with pytest.raises(InputError, match="augmentation") as caught:
+            Trainer(tiny(), source, dataclasses.replace(SHORT, augmentation=asked))
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_a_line_is_evaluated_in_float32(data, monkeypatch, precision):
+    """Like `evaluate` on the finished run, so that both give the same error; only the steps use TF32."""
+    ours, used = Trainer(tiny(), data, SHORT, every=6), []
+    ours.precision = precision  # as on CUDA
+    look = lambda: used.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))  # noqa: E731
+    monkeypatch.setattr(trainer, "evaluate", lambda *args, **options: look() or (0.0, 0.0))
+    ours.train(pause=lambda _: look())
+    high = ("high", True) if precision == "tf32" else ("highest", False)
+    assert used == [high] * 5 + [("highest", False), high]
 
 
 @pytest.mark.parametrize("precision", ["float16", "tf32", ""])
@@ -416,7 +443,7 @@ def test_narrow_strided_projections_are_not_trained_channels_last(data):
         ours = Trainer(build("cifar-resnet8", width=width, shortcut=shortcut), data, SHORT)
         assert ours.layout == layout
         seen = []
-        ours.model.layer2[0].conv1.register_forward_hook(lambda module, args, output: seen.append(args[0]))
+        ours.model.layer2[0].conv1.register_forward_hook(lambda module, args, output, seen=seen: seen.append(args[0]))
         ours.train(pause=lambda _: True)
         assert seen[0].is_contiguous(memory_format=layout)
 
@@ -458,7 +485,9 @@ def test_a_run_writes_three_files(data, finished):
     info = json.loads((out / "run.json").read_text())
     assert info["model"] == "cifar-resnet8" and info["seed"] == 3 and info["source"] == "shapes10"
     assert info["overrides"] == {} and info["precision"] == "float32" and info["processes"] == 1
-    assert info["recipe"] == {**dataclasses.asdict(SHORT), "drops": [4]}
+    assert info["recipe"] == {key: value for key, value in dataclasses.asdict(SHORT).items() if key != "gradual"} | {
+        "drops": [4]
+    }
     assert info["data"] == {
         "name": "shapes10",
         "fingerprint": data.fingerprint,
@@ -544,7 +573,8 @@ def test_an_unfinished_run_cannot_be_loaded(data, tmp_path):
         {"recipe": dataclasses.replace(SHORT, batch_size=65)},  # of 64 images
         {"seed": -1},
         {"seed": 1.5},
-        {"recipe": dataclasses.replace(SHORT, iterations=0)},
+        {"seed": True},
+        {"recipe": dataclasses.replace(SHORT, augmentation=Augmentation())},  # the data are in memory
         {"precision": "tf32"},
     ],
     ids=lambda settings: next(iter(settings)),

@@ -1,9 +1,11 @@
-"""Residual blocks and their shortcuts (arXiv 1512.03385, §3.2-3.3, Fig. 2 and Fig. 5)."""
+"""Residual blocks and their shortcuts (arXiv 1512.03385, §3.2-3.3, Fig. 2 and Fig. 5; notebooks 00, 02, 03, 04)."""
+
+import re
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, require_choice, require_positive
 
 SHORTCUTS = (None, "A", "B", "C")
 
@@ -18,6 +20,20 @@ def conv1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
 
+def unit_convs(inputs: int, width: int, stride: int, bottleneck: bool, stride_on: str = "1x1") -> list[nn.Conv2d]:
+    """The convolutions of a block: two 3x3, or 1x1, 3x3, 1x1 with 4*width channels at the end (Fig. 5).
+
+    stride_on: the layer of a bottleneck that has the stride, "1x1" in the paper's released models (v1), "3x3" in
+    torchvision (v1.5). Raises InputError on another one, and on channels or a stride that are not positive integers.
+    """
+    require_positive(inputs=inputs, width=width, stride=stride)
+    require_choice("stride_on", stride_on, ("1x1", "3x3"))
+    if not bottleneck:
+        return [conv3x3(inputs, width, stride), conv3x3(width, width)]
+    first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
+    return [conv1x1(inputs, width, first), conv3x3(width, width, second), conv1x1(width, 4 * width)]
+
+
 class NoShortcut(nn.Module):
     """No shortcut: the block computes y = F(x) + 0, which makes the network plain."""
 
@@ -28,12 +44,14 @@ class NoShortcut(nn.Module):
 class ZeroPad(nn.Module):
     """Option A: every `stride`-th pixel of the identity, new channels filled with zeros.
 
-    (N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride)). It has no parameters. The
-    zero channels come after the old ones; the paper does not say where they go (§3.3, §4.1).
+    (N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride)). It has no parameters. The zero channels come
+    after the old ones; the paper does not say where they go (§3.3, §4.1). Raises InputError if outputs < inputs.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
+        if outputs < inputs:
+            raise InputError(f"option A cannot drop channels: from {inputs} to {outputs} it takes a projection, B or C")
         self.new_channels, self.stride = outputs - inputs, stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -47,12 +65,13 @@ class ZeroPad(nn.Module):
 def make_shortcut(option: str | None, inputs: int, outputs: int, stride: int) -> nn.Module:
     """The shortcut of one block: None, "A", "B" or "C" (§4.1, "Identity vs. Projection Shortcuts").
 
-    A: identity, zero-padded where the shape changes. B: identity, a projection (1x1 convolution
-    and BN, W_s of Eq. 2) where the shape changes. C: projections everywhere.
-    Raises InputError for any other option.
+    A: identity, zero-padded where the shape changes. B: identity, a projection (1x1 convolution and BN, W_s of Eq. 2)
+    where the shape changes. C: projections everywhere. Raises InputError for any other option, for channels or a stride
+    that are not positive integers, and where A would have to drop channels.
     """
     if option not in SHORTCUTS:
         raise InputError(f'shortcut must be None, "A", "B" or "C", got {option!r}')
+    require_positive(inputs=inputs, outputs=outputs, stride=stride)
     same_shape = inputs == outputs and stride == 1
     if option is None:
         return NoShortcut()
@@ -64,7 +83,8 @@ def make_shortcut(option: str | None, inputs: int, outputs: int, stride: int) ->
 class Block(nn.Module):
     """y = relu(F(x) + shortcut(x)): Eq. 1 where the shortcut is the identity, Eq. 2 elsewhere.
 
-    Subclasses define `residual`, the F of the paper. Parameter names are torchvision's.
+    Subclasses define `residual`, the F of the paper. Parameter names are torchvision's. Arguments: see `unit_convs`
+    and `make_shortcut`.
     """
 
     downsample: nn.Module
@@ -81,12 +101,11 @@ class BasicBlock(Block):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: str | None, stride_on: str):
+    def __init__(self, inputs: int, width: int, stride: int = 1, shortcut: str | None = "A", stride_on: str = "1x1"):
         super().__init__()
-        self.conv1 = conv3x3(inputs, width, stride)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv3x3(width, width)
-        self.bn2 = nn.BatchNorm2d(width)
+        conv1, conv2 = unit_convs(inputs, width, stride, False, stride_on)
+        self.conv1, self.bn1 = conv1, nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = conv2, nn.BatchNorm2d(width)
         self.downsample = make_shortcut(shortcut, inputs, width, stride)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -95,23 +114,16 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """1x1, 3x3, 1x1 layers (Fig. 5 right): (N, inputs, H, W) -> (N, 4*width, H/stride, W/stride).
-
-    `stride_on="1x1"` puts the stride where the paper's released models have it (v1),
-    `"3x3"` where torchvision has it (v1.5).
-    """
+    """1x1, 3x3, 1x1 layers (Fig. 5 right): (N, inputs, H, W) -> (N, 4*width, H/stride, W/stride)."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int, shortcut: str | None, stride_on: str):
+    def __init__(self, inputs: int, width: int, stride: int = 1, shortcut: str | None = "A", stride_on: str = "1x1"):
         super().__init__()
-        first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
-        self.conv1 = conv1x1(inputs, width, first)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv3x3(width, width, second)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = conv1x1(width, 4 * width)
-        self.bn3 = nn.BatchNorm2d(4 * width)
+        conv1, conv2, conv3 = unit_convs(inputs, width, stride, True, stride_on)
+        self.conv1, self.bn1 = conv1, nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = conv2, nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = conv3, nn.BatchNorm2d(4 * width)
         self.downsample = make_shortcut(shortcut, inputs, 4 * width, stride)
 
     def residual(self, x: Tensor) -> Tensor:
@@ -123,11 +135,16 @@ class Bottleneck(Block):
 def make_stage(
     block: type[Block], inputs: int, width: int, blocks: int, stride: int, shortcut: str | None, stride_on: str
 ) -> nn.Sequential:
-    """`blocks` blocks of one width; only the first changes the shape (Table 1)."""
-    outputs = width * block.expansion
+    """`blocks` blocks of one width; only the first changes the shape (Table 1). Raises InputError as the blocks do."""
+    require_positive(blocks=blocks)
     first = block(inputs, width, stride, shortcut, stride_on)
-    rest = [block(outputs, width, 1, shortcut, stride_on) for _ in range(blocks - 1)]
-    return nn.Sequential(first, *rest)
+    return nn.Sequential(first, *(block(width * block.expansion, width, 1, shortcut, stride_on) for _ in range(blocks - 1)))
+
+
+def stages(model: nn.Module) -> dict[str, nn.Sequential]:
+    """The stages of blocks of a network, layer1, layer2, ... in order; none where children have other names, as in VGG."""
+    children = model.named_children()
+    return {name: child for name, child in children if re.fullmatch(r"layer\d+", name) and isinstance(child, nn.Sequential)}
 
 
 def he_init(model: nn.Module) -> nn.Module:

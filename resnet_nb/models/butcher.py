@@ -1,6 +1,6 @@
-"""Explicit Runge-Kutta methods as exact Butcher tableaus, and the residual block that one defines (arXiv 2103.15244).
+"""Explicit Runge-Kutta methods as exact Butcher tableaus, and the conditions of their order: mathematics only (notebook 12).
 
-The formulas of that paper could not be read: these are the textbook's, J. C. Butcher's order conditions with them.
+The formulas of arXiv 2103.15244 could not be read: these are the textbook's, J. C. Butcher's order conditions with them.
 """
 
 import functools
@@ -16,7 +16,8 @@ from sympy.polys.polyerrors import CoercionFailed
 
 from resnet_nb.errors import InputError, require_choice, require_positive
 
-TABLEAUS = ("euler", "midpoint", "rk4", "rk8", "rk9")
+SCHEMES = ("euler", "midpoint", "rk4", "rk8")  # those that wire a net
+TABLEAUS = (*SCHEMES, "rk9")
 FIELD = QQ.algebraic_field(sqrt(6))  # the numbers p + q√6 with fractions p and q: sums and products stay exact
 
 
@@ -90,11 +91,8 @@ def rooted_trees(nodes: int) -> tuple[tuple, ...]:
 
 @functools.cache
 def _trees(nodes: int) -> tuple[tuple, ...]:
-    found = set()
-    for parts in _partitions(nodes - 1, nodes - 1):
-        for forest in itertools.product(*(_trees(size) for size in parts)):
-            found.add(tuple(sorted(forest)))
-    return tuple(sorted(found))
+    sizes = _partitions(nodes - 1, nodes - 1)
+    return tuple(sorted({tuple(sorted(forest)) for parts in sizes for forest in itertools.product(*map(_trees, parts))}))
 
 
 def _partitions(total: int, largest: int):

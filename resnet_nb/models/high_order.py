@@ -1,24 +1,23 @@
-"""Pre-activation CIFAR nets rewired by Runge-Kutta methods (HO-ResNet, arXiv 2103.15244)."""
+"""Pre-activation CIFAR nets rewired by Runge-Kutta methods (HO-ResNet, arXiv 2103.15244; notebook 12)."""
 
 import torch
 from torch import Tensor, nn
 
-from resnet_nb.errors import InputError, require_bool, require_choice
-from resnet_nb.models.butcher import Tableau, tableau
+from resnet_nb.errors import InputError, require_bool, require_choice, require_depth
+from resnet_nb.models.blocks import stages
+from resnet_nb.models.butcher import SCHEMES, Tableau, tableau
 from resnet_nb.models.preact import CifarPreact, Unit
-
-SCHEMES = ("euler", "midpoint", "rk4", "rk8")
 
 
 class CifarHighOrder(CifarPreact):
     """The net cifar-preact<depth>, wired by a Runge-Kutta method: (N, 3, 32, 32) images to (N, num_classes) logits.
 
-    depth = 6n + 2. The first unit of each stage stays an ordinary one: it changes the shape, or follows conv1.
-    The residual functions of the other n - 1 are taken by s in turn for the s stages of one block, so the
-    weights and their start are those of cifar-preact<depth> for every scheme; with "euler" it is that net.
-    stages: 14 or 16, of rk8 only: Verner's method of order 8, or with the two stages of its error estimate,
-    which make order 9. nested: a scheme whose block is the residual function of the outer one. learnable: see
-    `RungeKuttaBlock`. No ReLU follows the blocks, unlike in the authors' code: it would break y = x + sum b k.
+    depth = 6n + 2. The first unit of each stage stays an ordinary one: it changes the shape, or follows conv1. The
+    residual functions of the other n - 1 are taken by s in turn for the s stages of one block, so the weights and their
+    start are those of cifar-preact<depth> for every scheme; with "euler" it is that net.
+    stages: 14 or 16, of rk8 only: Verner's method of order 8, or with the two stages of its error estimate, which make
+    order 9. nested: a scheme whose block is the residual function of the outer one. learnable: see `RungeKuttaBlock`.
+    No ReLU follows the blocks, unlike in the authors' code: it would break y = x + sum b k.
     Raises InputError unless n - 1 is a positive multiple of the residual functions in a block.
     """
 
@@ -33,32 +32,27 @@ class CifarHighOrder(CifarPreact):
         num_classes: int = 10,
     ):
         require_choice("scheme", scheme, SCHEMES)
+        require_choice("nested", nested, (None, *SCHEMES))
         require_bool(learnable=learnable)
-        if type(stages) is not int or stages not in (14, 16) or (stages == 16 and scheme != "rk8"):
-            raise InputError(f"stages must be 14 or 16 and is for rk8, got {stages!r} for {scheme}")
-        method = tableau("rk9" if stages == 16 else scheme)
-        inner = None
-        if nested is not None:
-            require_choice("nested", nested, SCHEMES)
-            inner = tableau(nested)
+        require_choice(f"stages of {scheme}", stages, (14, 16) if scheme == "rk8" else (14,))
+        n = require_depth(depth, 6)
+        method, inner = tableau("rk9" if stages == 16 else scheme), tableau(nested) if nested else None
         size = method.stages * (inner.stages if inner else 1)
-        super().__init__(depth, width=width, num_classes=num_classes)
-        n = (depth - 2) // 6
         if n == 1 or (n - 1) % size:
             examples = ", ".join(str(6 * (1 + blocks * size) + 2) for blocks in (1, 2, 3))
             raise InputError(
                 f"depth must be 6n+2 with n-1 a positive multiple of {size}, the residual functions in a block "
                 f"({examples}, ...), got {depth}"
             )
-        for name in self.stages:
-            opening, *units = self.get_submodule(name)
+        super().__init__(depth, width=width, num_classes=num_classes)
+        self._rewire(method, inner, learnable)
+
+    def _rewire(self, method: Tableau, inner: Tableau | None, learnable: bool) -> None:
+        for name, (opening, *units) in stages(self).items():
             functions = [residual_function(unit) for unit in units]
             if inner:
-                functions = [
-                    Increment(RungeKuttaBlock(inner, part, learnable=learnable)) for part in _parts(functions, inner.stages)
-                ]
-            blocks = [RungeKuttaBlock(method, part, learnable=learnable) for part in _parts(functions, method.stages)]
-            self.add_module(name, nn.Sequential(opening, *blocks))
+                functions = [Increment(block) for block in _blocks(inner, functions, learnable)]
+            setattr(self, name, nn.Sequential(opening, *_blocks(method, functions, learnable)))
 
 
 def residual_function(unit: Unit) -> nn.Sequential:
@@ -66,17 +60,19 @@ def residual_function(unit: Unit) -> nn.Sequential:
     return nn.Sequential(*unit.before, *unit.residual)
 
 
-def _parts(items: list, size: int) -> list[list]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def _blocks(method: Tableau, functions: list[nn.Module], learnable: bool) -> list["RungeKuttaBlock"]:
+    """The functions in turn, as many for each block as the method has stages."""
+    s = method.stages
+    return [RungeKuttaBlock(method, functions[i : i + s], learnable=learnable) for i in range(0, len(functions), s)]
 
 
 class RungeKuttaBlock(nn.Module):
     """One step of an explicit Runge-Kutta method: k_i = F_i(x + h sum_j a_ij k_j), y = x + h sum_i b_i k_i.
 
-    functions: the F_1 .. F_s, shape-keeping; in HO-ResNet each has its own weights, in a solver all are the
-    same module. step: h. learnable: a trained number is added to every coefficient of the tableau that is
-    not zero; it starts at 0, so that weight decay draws the coefficients toward the tableau (our reading of
-    "flexible scaling factors", whose formula is lost). Raises InputError unless there are s functions.
+    functions: the F_1 .. F_s, shape-keeping; in HO-ResNet each has its own weights, in a solver all are the same module.
+    step: h. learnable: a trained number is added to every coefficient of the tableau that is not zero; it starts at 0, so
+    that weight decay draws the coefficients toward the tableau (our reading of "flexible scaling factors", whose formula
+    is lost). Raises InputError unless there are s functions.
     """
 
     def __init__(self, method: Tableau, functions: list[nn.Module], step: float = 1.0, learnable: bool = False):
@@ -106,7 +102,7 @@ class RungeKuttaBlock(nn.Module):
 
 
 class Increment(nn.Module):
-    """G(z) = P(z) - z of a block P: what it adds, to be the residual function of an outer block (nested HO-Net, our reading)."""
+    """G(z) = P(z) - z of a block P: what it adds, as the residual function of an outer block (nested HO-Net, our reading)."""
 
     def __init__(self, block: nn.Module):
         super().__init__()

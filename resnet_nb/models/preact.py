@@ -1,11 +1,19 @@
-"""Residual units with the activation in five places, and the pre-activation networks (arXiv 1603.05027)."""
+"""Residual units with the activation in five places, and the pre-activation networks (arXiv 1603.05027; notebook 11)."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_nb.errors import InputError, require_bool, require_choice, require_images, require_positive
-from resnet_nb.models.blocks import Bottleneck, conv1x1, conv3x3, he_init, make_shortcut
+from resnet_nb.errors import (
+    InputError,
+    require_bool,
+    require_choice,
+    require_depth,
+    require_images,
+    require_number,
+    require_positive,
+)
+from resnet_nb.models.blocks import Bottleneck, conv1x1, conv3x3, he_init, make_shortcut, stages, unit_convs
 from resnet_nb.models.resnet import LAYOUTS
 
 # Fig. 4, in the words of Table 2
@@ -81,9 +89,9 @@ def make_join(shortcut: str, inputs: int, outputs: int, stride: int, constants: 
 class Unit(nn.Module):
     """One residual unit, Fig. 4 (a) to (e) and Fig. 2: (N, inputs, H, W) -> (N, outputs, H/stride, W/stride).
 
-    before: the activation that comes before F (d, e), residual: the layers of F, after: what follows the
-    addition (a, b), each an nn.Sequential in the order of Fig. 4. A projection reads the activated signal,
-    too, as in the authors' code; every other shortcut reads x itself, so that the path stays clean.
+    before: the activation that comes before F (d, e), residual: the layers of F, after: what follows the addition (a, b),
+    each an nn.Sequential in the order of Fig. 4. A projection reads the activated signal, too, as in the authors' code;
+    every other shortcut reads x itself, so that the path stays clean.
     convs: two or three, as `unit_convs` gives them; first: without `before`, which the stem has done.
     Raises InputError on another placement or shortcut, or on constants that it does not take.
     """
@@ -96,12 +104,11 @@ class Unit(nn.Module):
         inputs, outputs = convs[0].in_channels, convs[-1].out_channels
         stride = convs[0].stride[0] * convs[1].stride[0]
         layers = unit_layers(convs, placement)
-        start = next(i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
-        end = len(layers) - (1 if placement == "a" else 2 if placement == "b" else 0)
+        start = layers.index(convs[0])
+        end = len(layers) - {"a": 1, "b": 2}.get(placement, 0)
         self.before = nn.Sequential(*([] if first else layers[:start]))  # the first unit's stands behind conv1
         self.residual, self.after = nn.Sequential(*layers[start:end]), nn.Sequential(*layers[end:])
-        option = "A" if shortcut in VARIANTS else shortcut
-        self.downsample = make_shortcut(option, inputs, outputs, stride)
+        self.downsample = make_shortcut("A" if shortcut in VARIANTS else shortcut, inputs, outputs, stride)
         self.projects = isinstance(self.downsample, nn.Sequential)
         if self.projects and placement == "e":
             self.downsample = nn.Sequential(conv1x1(inputs, outputs, stride))  # BN stands before it, not after
@@ -114,7 +121,7 @@ class Unit(nn.Module):
 
 
 def unit_layers(convs: list[nn.Conv2d], placement: str) -> list[nn.Module]:
-    """The convolutions of one unit with their BN and ReLU in the order of Fig. 4; the last of (a) and (b) follow the addition."""
+    """The convolutions of a unit with their BN and ReLU in the order of Fig. 4; the last of (a) and (b) follow the addition."""
     layers: list[nn.Module] = []
     for conv in convs:
         if placement == "e":
@@ -126,86 +133,72 @@ def unit_layers(convs: list[nn.Conv2d], placement: str) -> list[nn.Module]:
     return layers
 
 
-def unit_convs(inputs: int, width: int, stride: int, bottleneck: bool, stride_on: str = "1x1") -> list[nn.Conv2d]:
-    """The convolutions of a unit: two 3x3, or 1x1, 3x3, 1x1 with 4*width channels at the end (Fig. 5 of 1512.03385)."""
-    if not bottleneck:
-        return [conv3x3(inputs, width, stride), conv3x3(width, width)]
-    first, second = (stride, 1) if stride_on == "1x1" else (1, stride)
-    return [conv1x1(inputs, width, first), conv3x3(width, width, second), conv1x1(width, 4 * width)]
+def require_constants(shortcut: str, constants: dict) -> None:
+    """Raise InputError unless `constants` are the numbers that this shortcut needs, within a million, and no others."""
+    needed = VARIANTS.get(shortcut, ())
+    for name in sorted(constants.keys() ^ set(needed)):
+        fault = "missing" if name in needed else "not one of them"
+        raise InputError(f"shortcut {shortcut!r} takes {' and '.join(needed) or 'no constants'}, {name} is {fault}")
+    for name, value in constants.items():
+        require_number(name, value, -1e6, 1e6)
 
 
 class PreactResNet(nn.Module):
     """A stem, stages of `Unit`, global average pooling and one linear layer: (N, 3, H, W) -> (N, num_classes).
 
-    stem: layers up to the first unit, its BN and ReLU included, with `inputs` channels; blocks: units per
-    stage; widths: channels of the 3x3 layers per stage. Stages after the first halve the map. first:
-    whether the stem's last BN and ReLU are those of the first unit ("right after conv1", §A).
-    After the last unit follow the BN and ReLU that its successor would begin with.
+    stem: layers up to the first unit, its BN and ReLU included; blocks: units per stage; widths: channels of the 3x3
+    layers per stage. Stages after the first halve the map. smallest: side of the smallest images, in pixels. first:
+    whether the stem's last BN and ReLU are those of the first unit ("right after conv1", §A). The other arguments are
+    those of `unit_convs` and `Unit`. After the last unit follow the BN and ReLU that its successor would begin with.
     """
 
     def __init__(
         self,
         stem: nn.Sequential,
-        inputs: int,
         blocks: tuple[int, ...],
         widths: tuple[int, ...],
-        *,
-        bottleneck: bool,
-        placement: str,
-        shortcut: str,
         num_classes: int,
         smallest: int,
+        bottleneck: bool = True,
+        placement: str = "e",
+        shortcut: str = "B",
         stride_on: str = "1x1",
         first: bool = True,
         **constants,
     ):
         super().__init__()
         require_positive(num_classes=num_classes)
-        self.smallest, self.stem, self.stages = smallest, stem, []
+        self.smallest, self.stem = smallest, stem
+        channels = next(layer.out_channels for layer in stem if isinstance(layer, nn.Conv2d))
         for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
             units = []
             for place in range(count):
-                stride = 2 if stage and not place else 1
-                convs = unit_convs(inputs, width, stride, bottleneck, stride_on)
+                convs = unit_convs(channels, width, 2 if stage and not place else 1, bottleneck, stride_on)
                 units.append(Unit(convs, placement, shortcut, first and not stage and not place, **constants))
-                inputs = convs[-1].out_channels
-            self.stages.append(f"layer{stage + 1}")
-            self.add_module(self.stages[-1], nn.Sequential(*units))
-        last = {"d": [nn.ReLU()], "e": [nn.BatchNorm2d(inputs), nn.ReLU()]}
+                channels = convs[-1].out_channels
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*units))
+        last = {"d": [nn.ReLU()], "e": [nn.BatchNorm2d(channels), nn.ReLU()]}
         self.last = nn.Sequential(*last.get(placement, []))
-        self.fc = nn.Linear(inputs, num_classes)
+        self.fc = nn.Linear(channels, num_classes)
         he_init(self)
 
     def forward(self, x: Tensor) -> Tensor:
         require_images(x, self.smallest)
         x = self.stem(x)
-        for stage in self.stages:
-            x = self.get_submodule(stage)(x)
+        for stage in stages(self).values():
+            x = stage(x)
         x = F.adaptive_avg_pool2d(self.last(x), 1)
         return self.fc(torch.flatten(x, 1))
-
-
-def require_constants(shortcut: str, constants: dict) -> None:
-    """Raise InputError unless `constants` are the numbers that this shortcut needs, within a million, and no others."""
-    needed = VARIANTS.get(shortcut, ())
-    for name in sorted(constants.keys() ^ set(needed)):
-        raise InputError(
-            f"shortcut {shortcut!r} takes {' and '.join(needed) or 'no constants'}, "
-            f"{name} is {'missing' if name in needed else 'not one of them'}"
-        )
-    for name, value in constants.items():
-        if type(value) not in (int, float) or not -1e6 <= value <= 1e6:
-            raise InputError(f"{name} must be a number from -1e6 to 1e6, got {str(value)[:40]!r}")
 
 
 class CifarPreact(PreactResNet):
     """CIFAR network of 1603.05027: (N, 3, 32, 32) images to (N, num_classes) logits.
 
-    depth = 6n + 2 with two 3x3 layers per unit, 9n + 2 with bottleneck units (164 and 1001 in the paper), n
-    units in each of three stages. placement: "a" to "e" of Fig. 4. shortcut: "A", "B" or "C" ("default": A,
-    with bottleneck units B), or on option A a variant of Table 1: "scaling" with constants on_shortcut and
-    on_residual, "gating" or "exclusive-gating" with gate_bias, "dropout" (ratio 0.5); the table's 1x1
-    convolution is "C". With placement "a" it is the network of 1512.03385. Raises InputError on anything else.
+    depth = 6n + 2 with two 3x3 layers per unit, 9n + 2 with bottleneck units (164 and 1001 in the paper), n units in each
+    of three stages. placement: "a" to "e" of Fig. 4. shortcut: "A", "B" or "C" ("default": A, with bottleneck units B),
+    or on option A a variant of Table 1: "scaling" with constants on_shortcut and on_residual, "gating" or
+    "exclusive-gating" with gate_bias, "dropout" (ratio 0.5); the table's 1x1 convolution is "C". With placement "a" it is
+    the network of 1512.03385. Raises InputError on anything else.
     """
 
     def __init__(
@@ -216,71 +209,51 @@ class CifarPreact(PreactResNet):
         shortcut: str = "default",
         width: int = 16,
         num_classes: int = 10,
-        **constants,
+        on_shortcut: float | None = None,
+        on_residual: float | None = None,
+        gate_bias: float | None = None,
     ):
         require_bool(bottleneck=bottleneck)
-        form, layers = ("9n+2 with bottleneck=True", 9) if bottleneck else ("6n+2, or 9n+2 with bottleneck=True", 6)
-        if type(depth) is not int or depth < layers + 2 or depth % layers != 2:
-            raise InputError(
-                f"depth must be an integer {form}, with n >= 1 (110, or 164 and 1001 with bottleneck units), got {depth!r}"
-            )
+        n = require_depth(depth, 9) if bottleneck else require_depth(depth, 6, ", or 9n+2 with bottleneck=True")
         require_positive(width=width)
-        if shortcut == "default":
-            shortcut = "B" if bottleneck else "A"
-        n = (depth - 2) // layers
-        stem = nn.Sequential(conv3x3(3, width), nn.BatchNorm2d(width), nn.ReLU())
+        constants = {"on_shortcut": on_shortcut, "on_residual": on_residual, "gate_bias": gate_bias}
         super().__init__(
-            stem,
-            width,
+            nn.Sequential(conv3x3(3, width), nn.BatchNorm2d(width), nn.ReLU()),
             (n, n, n),
             (width, 2 * width, 4 * width),
+            num_classes,
+            smallest=8,
             bottleneck=bottleneck,
             placement=placement,
-            shortcut=shortcut,
-            num_classes=num_classes,
-            smallest=8,
-            **constants,
+            shortcut=("B" if bottleneck else "A") if shortcut == "default" else shortcut,
+            **{name: value for name, value in constants.items() if value is not None},
         )
 
 
 class ImageNetPreact(PreactResNet):
     """ImageNet network of 1603.05027, Table 5: (N, 3, H, W) images to (N, num_classes) logits.
 
-    Bottleneck units with full pre-activation and option B. depth: 50, 101, 152 or 200, whose 16 more units
-    than 152 all stand on the 28x28 maps. width: channels of conv1 and of the first stage's 3x3 layers. stride_on:
-    "1x1" as in the authors' code, or "3x3". Raises InputError on another value and on inputs below 32 pixels.
+    Bottleneck units with full pre-activation and option B. depth: 50, 101, 152 or 200, whose 16 more units than 152 all
+    stand on the 28x28 maps. width: channels of conv1 and of the first stage's 3x3 layers. stride_on: "1x1" as in the
+    authors' code, or "3x3". Raises InputError on another value and on inputs below 32 pixels.
     """
 
     def __init__(self, depth: int, width: int = 64, num_classes: int = 1000, stride_on: str = "1x1"):
-        depths = [known for known, (block, _) in LAYOUTS.items() if block is Bottleneck]
-        if type(depth) is not int or depth not in depths:
-            raise InputError(f"depth must be one of {', '.join(map(str, depths))}, got {depth!r}")
-        require_choice("stride_on", stride_on, ("1x1", "3x3"))
+        require_choice("depth", depth, [known for known, (block, _) in LAYOUTS.items() if block is Bottleneck])
         require_positive(width=width)
-        stem = nn.Sequential(
-            nn.Conv2d(3, width, 7, 2, padding=3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
-        )
-        super().__init__(
-            stem,
-            width,
-            LAYOUTS[depth][1],
-            tuple(width * 2**i for i in range(4)),
-            bottleneck=True,
-            placement="e",
-            shortcut="B",
-            num_classes=num_classes,
-            smallest=32,
-            stride_on=stride_on,
-        )
+        conv = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        stem = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1))
+        widths = (width, 2 * width, 4 * width, 8 * width)
+        super().__init__(stem, LAYOUTS[depth][1], widths, num_classes, smallest=32, stride_on=stride_on)
 
 
 class TinyPreact(PreactResNet):
     """A widespread pre-activation net for 64x64 images, as in a Keras tutorial: it belongs to neither paper.
 
-    (N, 3, 64, 64) -> (N, num_classes). BN on the input, a 5x5 stem and a pool, then `stages` bottleneck units
-    with filters[1:] channels at their ends (filters[0]: the stem's); the stride in the 3x3. Average pooling is
-    global here, so that other sizes than 64 work, too. Raises InputError on lengths that do not fit, or on
-    filters that are not multiples of 4.
+    (N, 3, 64, 64) -> (N, num_classes). BN on the input, a 5x5 stem and a pool, then `stages` bottleneck units with
+    filters[1:] channels at their ends (filters[0]: the stem's); the stride in the 3x3. Average pooling is global here,
+    so that other sizes than 64 work, too. Raises InputError on lengths that do not fit, or on filters that are not
+    multiples of 4.
     """
 
     def __init__(
@@ -292,23 +265,8 @@ class TinyPreact(PreactResNet):
             require_positive(stages_and_filters=n)
         if any(n % 4 for n in filters[1:]):
             raise InputError(f"filters after the first must be multiples of 4, got {filters!r}")
-        stem = nn.Sequential(
-            nn.BatchNorm2d(3),
-            nn.Conv2d(3, filters[0], 5, padding=2, bias=False),
-            nn.BatchNorm2d(filters[0]),
-            nn.ReLU(),
-            nn.MaxPool2d(3, 2, padding=1),
-        )
-        super().__init__(
-            stem,
-            filters[0],
-            tuple(stages),
-            tuple(n // 4 for n in filters[1:]),
-            bottleneck=True,
-            placement="e",
-            shortcut="B",
-            num_classes=num_classes,
-            smallest=2 ** len(stages),
-            stride_on="3x3",
-            first=False,
-        )
+        conv = nn.Conv2d(3, filters[0], 5, padding=2, bias=False)
+        pool = nn.MaxPool2d(3, 2, padding=1)
+        stem = nn.Sequential(nn.BatchNorm2d(3), conv, nn.BatchNorm2d(filters[0]), nn.ReLU(), pool)
+        widths, smallest = tuple(n // 4 for n in filters[1:]), 2 ** len(stages)
+        super().__init__(stem, tuple(stages), widths, num_classes, smallest, stride_on="3x3", first=False)

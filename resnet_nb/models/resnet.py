@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_nb.errors import InputError, require_choice, require_images, require_positive
-from resnet_nb.models.blocks import BasicBlock, Bottleneck, he_init, make_stage
+from resnet_nb.errors import require_choice, require_depth, require_images, require_positive
+from resnet_nb.models.blocks import BasicBlock, Bottleneck, conv3x3, he_init, make_stage
 
 # Table 1: depth -> block and number of blocks in conv2_x to conv5_x
 LAYOUTS = {
@@ -21,20 +21,17 @@ LAYOUTS = {
 class ResNet(nn.Module):
     """ImageNet network of Table 1: (N, 3, H, W) images to (N, num_classes) logits.
 
-    depth: 18, 34, 50, 101, 152 or 200. shortcut: None makes the plain net; "A", "B", "C" are the options
-    of §4.1. width: channels of conv1 and conv2_x. stride_on: "1x1" (the paper's released models)
-    or "3x3" (torchvision, "v1.5"); the two are the same net at depth 18 and 34, whose blocks hold
-    only 3x3 layers. Parameter names are torchvision's, so its state dicts load with
-    shortcut="B". Raises InputError on any other value and on inputs smaller than 32 pixels.
+    depth: 18, 34, 50, 101, 152 or 200. shortcut: None makes the plain net; "A", "B", "C" are the options of §4.1.
+    width: channels of conv1 and conv2_x. stride_on: "1x1" (the paper's released models) or "3x3" (torchvision, "v1.5");
+    the two are the same net at depth 18 and 34, whose blocks hold only 3x3 layers. Parameter names are torchvision's, so
+    its state dicts load with shortcut="B". Raises InputError on any other value and on inputs smaller than 32 pixels.
     """
 
     def __init__(
         self, depth: int, shortcut: str | None = "B", width: int = 64, num_classes: int = 1000, stride_on: str = "1x1"
     ):
         super().__init__()
-        if type(depth) is not int or depth not in LAYOUTS:
-            raise InputError(f"depth must be one of {', '.join(map(str, LAYOUTS))}, got {depth!r}")
-        require_choice("stride_on", stride_on, ("1x1", "3x3"))
+        require_choice("depth", depth, LAYOUTS)
         require_positive(width=width, num_classes=num_classes)
         block, blocks = LAYOUTS[depth]
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
@@ -62,19 +59,17 @@ class ResNet(nn.Module):
 class CifarResNet(nn.Module):
     """CIFAR-10 network of §4.2: (N, 3, 32, 32) images to (N, num_classes) logits.
 
-    depth = 6n + 2: one 3x3 convolution, three stages of n two-layer blocks with width, 2*width and
-    4*width channels on 32x32, 16x16 and 8x8 maps, global average pooling and one linear layer.
-    shortcut: None makes the plain net, "A" is what the paper uses here, "B" and "C" as in §4.1.
-    Raises InputError on any other depth or shortcut, and on inputs smaller than 8 pixels.
+    depth = 6n + 2: one 3x3 convolution, three stages of n two-layer blocks with width, 2*width and 4*width channels on
+    32x32, 16x16 and 8x8 maps, global average pooling and one linear layer. shortcut: None makes the plain net, "A" is
+    what the paper uses here, "B" and "C" as in §4.1. Raises InputError on any other depth or shortcut, and on inputs
+    smaller than 8 pixels.
     """
 
     def __init__(self, depth: int, shortcut: str | None = "A", width: int = 16, num_classes: int = 10):
         super().__init__()
-        if type(depth) is not int or depth < 8 or depth % 6 != 2:
-            raise InputError(f"depth must be an integer 6n+2 with n >= 1 (8, 14, 20, ..., 56, 110), got {depth!r}")
+        n = require_depth(depth, 6)
         require_positive(width=width, num_classes=num_classes)
-        n = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.conv1 = conv3x3(3, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = make_stage(BasicBlock, width, width, n, 1, shortcut, "3x3")
         self.layer2 = make_stage(BasicBlock, width, 2 * width, n, 2, shortcut, "3x3")

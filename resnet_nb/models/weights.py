@@ -1,6 +1,7 @@
-"""torchvision's ImageNet weights in this package's networks, from the file that torchvision downloads."""
+"""torchvision's ImageNet weights in this package's networks, by torchvision's own loader."""
 
-import urllib.error
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import torch
@@ -18,13 +19,13 @@ MEAN, STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.2
 def pretrained(name: str, download: bool = False) -> nn.Module:
     """resnet18|34|50|101|152 with torchvision's weights IMAGENET1K_V1, stride in the 3x3, in eval mode.
 
-    It takes images in [0, 1] minus `MEAN`: torchvision's division by `STD` is in the weights of conv1.
-    The file is looked for where torchvision keeps it, below torch.hub.get_dir(). download: fetch it if it is not
-    there. Raises InputError on another name, and, with what to do, if the file is missing or damaged or cannot be fetched.
+    It takes images in [0, 1] minus `MEAN`: torchvision's division by `STD` is in the weights of conv1. The file is looked
+    for where torchvision keeps it, below torch.hub.get_dir(). download: fetch it if it is not there. Raises InputError on
+    another name, and, with what to do, if the file is missing or damaged or cannot be fetched.
     """
     if name not in NAMES:
         raise InputError(f"torchvision has no weights for {name!r} that fit; allowed: {', '.join(NAMES)}")
-    state = _state(*_file(name), download)
+    state = _state(name, download)
     model = ResNet(int(name.removeprefix("resnet")), stride_on="3x3")
     model.load_state_dict(state)
     with torch.no_grad():
@@ -32,21 +33,17 @@ def pretrained(name: str, download: bool = False) -> nn.Module:
     return model.eval()
 
 
-def _file(name: str) -> tuple[str, Path]:
-    url = get_model_weights(name)["IMAGENET1K_V1"].url
-    return url, Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
-
-
-def _state(url: str, path: Path, download: bool) -> dict[str, Tensor]:
-    if not path.is_file() and download:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, path)
-        except (urllib.error.URLError, OSError) as error:
-            raise InputError(f"cannot download {url} ({first_line(error)}); place the file as {path} yourself") from error
-    if not path.is_file():
-        raise InputError(f"torchvision's weights are not here; add --download, or place {url} as {path}")
-    digits = path.stem.rsplit("-", 1)[1]  # torchvision's file names end with the first digits of the sha256
-    if not sha256(path.read_bytes()).startswith(digits):
-        raise InputError(f"{path} is damaged: its sha256 does not begin with {digits}; delete it and download it again")
-    return torch.load(path, map_location="cpu", weights_only=True)
+def _state(name: str, download: bool) -> dict[str, Tensor]:
+    weights = get_model_weights(name)["IMAGENET1K_V1"]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[1]
+    if path.is_file():  # torchvision checks only what it has just downloaded
+        digits = path.stem.rsplit("-", 1)[1]  # its file names end with the first digits of the sha256
+        if not sha256(path.read_bytes()).startswith(digits):
+            raise InputError(f"{path} is damaged: its sha256 does not begin with {digits}; delete it and download it again")
+    elif not download:
+        raise InputError(f"torchvision's weights are not here: download them, or place {weights.url} as {path}", "download")
+    try:
+        with redirect_stdout(sys.stderr):  # it prints what it downloads
+            return weights.get_state_dict(check_hash=True, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: the sha256 of what came is another one
+        raise InputError(f"cannot download {weights.url} ({first_line(error)}); place the file as {path} yourself") from error

@@ -23,9 +23,8 @@ LOCK, INFO, LOG, WEIGHTS = ".lock", "run.json", "log.jsonl", "weights.safetensor
 class RunFolder:
     """Files of one run of given `settings` (JSON values). Raises as `check`.
 
-    run.json says what the run is and where it ran, log.jsonl has one line per evaluation; checkpoint.pt
-    and checkpoint.previous.pt are there while the run is unfinished, weights.safetensors when it is
-    finished.
+    run.json says what the run is and where it ran, log.jsonl has one line per evaluation; checkpoint.pt and
+    checkpoint.previous.pt are there while the run is unfinished, weights.safetensors when it is finished.
     """
 
     def __init__(self, out: Path, settings: dict):
@@ -72,13 +71,6 @@ class RunFolder:
             if self.finished:  # nobody needs the lock any more; a folder that refuses may keep it
                 with suppress(OSError):
                     (self.out / LOCK).unlink()
-
-    def last_line(self) -> dict:
-        """The last line of the log. Raises InputError if it is damaged."""
-        try:
-            return read_log(self.out / LOG)[-1]
-        except (ValueError, OSError, IndexError) as error:
-            raise InputError(f"{self.out / LOG} is damaged ({error}); delete {self.out} and train again", "out") from error
 
     def load_checkpoint(self) -> tuple[dict | None, str]:
         """As `checkpoint.load`; raises InputError also if the checkpoint is of another run."""
@@ -128,7 +120,8 @@ class RunFolder:
             if old != new and isinstance(old, dict) and key in ("recipe", "data"):
                 if key == "data" and old.get("fingerprint") == new["fingerprint"]:
                     continue
-                old, new = ({name: part.get(name) for name in new if old.get(name) != new[name]} for part in (old, new))
+                changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+                old, new = ({name: part.get(name) for name in changed} for part in (old, new))
             if old != new:
                 asked = f"its {key} is {_short(old)}, asked for {_short(new)}"
                 raise InputError(f"{where} is of another run: {asked}; choose another folder", "out")

@@ -1,7 +1,7 @@
 """Recorded runs, shipped with the package: logs as data frames, and trained networks (notebooks 01-03, 08, 09, 11-13).
 
-A recorded run is a folder <schedule>/<run> beside this file: run.json, log.jsonl and, for seed 0 of the networks as the
-paper has them, weights.safetensors. A schedule names data, iterations and batch size, for example cifar10-jpeg-8000x32.
+A recorded run is a folder <schedule>/<run> beside this file: run.json, log.jsonl and, for seed 0 of the networks as the paper
+has them, weights.safetensors. A schedule names data, iterations and batch size, for example cifar10-jpeg-8000x32.
 """
 
 from pathlib import Path
@@ -19,6 +19,8 @@ from resnet_nb.runs.folder import json_bytes, load_run, log_bytes, read_json, re
 RECORDED = Path(__file__).parent
 LARGEST = 4_000_000  # parameters; the weights of larger networks would not fit into a small package
 KEYS = ["schedule", "model", "variant", "seed"]
+SETTINGS = ["data", "iterations", "batch_size", "precision", "processes", "device", "hours"]
+COLUMNS = [*KEYS, *SETTINGS, "train_error", "test_error", "weights", "folder"]
 
 
 def index() -> pd.DataFrame:
@@ -28,44 +30,11 @@ def index() -> pd.DataFrame:
     """
     rows = []
     for path in sorted(RECORDED.glob("*/*/run.json")):
-        info, last = read_json(path), read_log(path.parent / "log.jsonl")[-1]
-        recipe = info["recipe"]
-        rows.append(
-            {
-                "schedule": path.parent.parent.name,
-                "model": info["model"],
-                "variant": _variant(info["overrides"]),
-                "seed": info["seed"],
-                "data": info["data"]["name"],
-                "iterations": recipe["iterations"],
-                "batch_size": recipe["batch_size"],
-                "precision": info["precision"],
-                "processes": info["processes"],
-                "device": info["device"],
-                "hours": info["wall_seconds"] / 3600,
-                "train_error": last["train_error"],
-                "test_error": last["test_error"],
-                "weights": "weights_sha256" in info,
-                "folder": path.parent,
-            }
-        )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            *KEYS,
-            "data",
-            "iterations",
-            "batch_size",
-            "precision",
-            "processes",
-            "device",
-            "hours",
-            "train_error",
-            "test_error",
-            "weights",
-            "folder",
-        ],
-    )
+        folder, info, last = path.parent, read_json(path), read_log(path.parent / "log.jsonl")[-1]
+        own = {"schedule": folder.parent.name, "variant": _variant(info["overrides"]), "hours": info["wall_seconds"] / 3600}
+        own |= {"data": info["data"]["name"], "weights": "weights_sha256" in info, "folder": folder}
+        rows.append({**info["recipe"], **info, **last, **own})
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def logs(schedule: str | None = None) -> pd.DataFrame:
@@ -97,19 +66,15 @@ def _longest_first(found: pd.DataFrame) -> list[str]:
 def summary() -> pd.DataFrame:
     """Test error in percent per schedule and network: mean and std over the seeds, and what Table 6 prints.
 
-    std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: its numbers stand
-    beside runs on a copy of it, too, but only those whose data are `cifar10` compare. For ResNet-110 it
-    prints a mean of 5 runs, which is taken.
+    std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: its numbers stand beside runs on a copy
+    of it, too, but only those whose data are `cifar10` compare. For ResNet-110 it prints a mean of 5 runs, which is taken.
     """
     rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
     printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
     groups = index().groupby(["schedule", "data", "model", "variant", "precision", "processes"], sort=False)
+    test = {"mean": ("test_error", "mean"), "std": ("test_error", "std")}
     found = groups.agg(
-        seeds=("seed", "count"),
-        train_error=("train_error", "mean"),
-        mean=("test_error", "mean"),
-        std=("test_error", "std"),
-        hours=("hours", "mean"),
+        seeds=("seed", "count"), train_error=("train_error", "mean"), **test, hours=("hours", "mean")
     ).reset_index()
     comparable = (found["variant"] == "") & found["data"].str.startswith("cifar10")
     return found.assign(paper=found["model"].where(comparable).map(printed))
@@ -118,8 +83,8 @@ def summary() -> pd.DataFrame:
 def log(name: str, seed: int = 0, schedule: str | None = None, **overrides) -> list[dict]:
     """Log of one recorded run, as `train.fit` returns it.
 
-    schedule: by default the one that trained on most images. overrides: those of `models.build` that the
-    run has, for example shortcut="B". Raises InputError if there is no such run.
+    schedule: by default the one that trained on most images. overrides: those of `models.build` that the run has, for example
+    shortcut="B". Raises InputError if there is no such run.
     """
     return read_log(_folder(index(), name, seed, schedule, _variant(overrides)) / "log.jsonl")
 
@@ -127,18 +92,16 @@ def log(name: str, seed: int = 0, schedule: str | None = None, **overrides) -> l
 def load(name: str, seed: int = 0, schedule: str | None = None, **overrides) -> nn.Module:
     """The recorded network called `name` with its trained weights, in eval mode.
 
-    schedule and overrides as for `log`. Weights are stored in 16 bits, BN and biases in 32. Raises InputError if there is
-    no such run with weights, or if its file is damaged.
+    schedule and overrides as for `log`. Weights are stored in 16 bits, BN and biases in 32. Raises InputError if there is no
+    such run with weights, or if its file is damaged.
     """
     found = index()
     return load_run(_folder(found[found["weights"]], name, seed, schedule, _variant(overrides)))[0]
 
 
 def _variant(overrides: dict) -> str:
-    # :g so that -6.0 is -6
-    return ", ".join(
-        f"{key} {value:g}" if type(value) is float else f"{key} {value}" for key, value in sorted(overrides.items())
-    )
+    plain = {key: f"{value:g}" if type(value) is float else value for key, value in sorted(overrides.items())}  # -6.0 is -6
+    return ", ".join(f"{key} {value}" for key, value in plain.items())
 
 
 def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, variant: str = "") -> Path:
@@ -146,9 +109,8 @@ def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, var
     for choice in [schedule] if schedule else _longest_first(found):
         for folder in fitting.loc[fitting["schedule"] == choice, "folder"]:
             return folder
-    names = "; ".join(
-        f"{row.model}{row.variant and ', ' + row.variant} (seed {row.seed}, {row.schedule})" for row in found.itertuples()
-    )
+    rows = found[["model", "variant", "seed", "schedule"]].itertuples(index=False)
+    names = "; ".join(f"{model}{kind and ', ' + kind} (seed {number}, {place})" for model, kind, number, place in rows)
     what = ", ".join(filter(None, [name, variant, f"seed {seed}", f"schedule {schedule}"]))
     raise InputError(f"nothing recorded of {what}; there are: {names}")
 
@@ -156,10 +118,9 @@ def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, var
 def record(out: Path, weights: bool = True) -> Path:
     """Copy the finished run in `out` into the recorded runs; returns its new folder.
 
-    weights: they go along for seed 0 of a network without overrides, of up to 4 million parameters: as
-    float16 where they have two dimensions or more, with their sha256 in run.json. Raises InputError
-    if the run is not finished, is not of a network of the papers, or cannot be written, or if another
-    one is recorded in its place.
+    weights: they go along for seed 0 of a network without overrides, of up to 4 million parameters: as float16 where they have
+    two dimensions or more, with their sha256 in run.json. Raises InputError if the run is not finished, is not of a network of
+    the papers, or cannot be written, or if another one is recorded in its place.
     """
     model, info, log = load_run(Path(out))
     if "width" in info["overrides"] or info["model"] == "tiny-preact":

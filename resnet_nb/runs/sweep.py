@@ -9,43 +9,23 @@ from resnet_nb.errors import InUseError
 from resnet_nb.recipes import Job, recipe_for
 from resnet_nb.runs.training import run
 
+Report = Callable[[str], None]
 
-def sweep(
-    jobs: list[Job],
-    data: Images,
-    out: Path,
-    device: str = "cpu",
-    *,
-    iterations: int | None = None,
-    precision: str = "float32",
-    source: str = "",
-    deadline: float | None = None,
-    report: Callable[[str], None] = print,
-) -> bool:
+
+def sweep(jobs: list[Job], data: Images, out: Path, iterations: int | None = None, report: Report = print, **settings) -> bool:
     """Train every job in its own folder below `out`; True if all are finished.
 
-    Finished runs are skipped and unfinished ones continued; a run that another process is busy with
-    is left to it, so the same sweep can be started several times on one folder. iterations shortens
-    the recipes. deadline: a time of `time.monotonic`, before which the sweep stops. report gets one
-    line per job. Raises as `run`, but FloatingPointError only after the other jobs.
+    Finished runs are skipped and unfinished ones continued; a run that another process is busy with is left to it, so the same
+    sweep can be started several times on one folder. iterations shortens the recipes. settings: device, precision, source and
+    deadline of `run`; the sweep, too, stops before a deadline. report gets one line per job. Raises as `run`, but
+    FloatingPointError only after the other jobs.
     """
-    left, failed = 0, 0
+    left, failed, deadline = 0, 0, settings.get("deadline")
     for number, job in enumerate(jobs, 1):
         label = f"[{number}/{len(jobs)}] {job.folder}"
         recipe = recipe_for(job.recipe, job.model, iterations)
         try:
-            last = run(
-                job.model,
-                data,
-                Path(out) / job.folder,
-                recipe,
-                job.seed,
-                device,
-                overrides=job.overrides,
-                precision=precision,
-                source=source,
-                deadline=deadline,
-            )
+            last = run(job.model, data, Path(out) / job.folder, recipe, job.seed, overrides=job.overrides, **settings)
         except InUseError:
             report(f"{label}: left to the process that is busy with it")
             left += 1

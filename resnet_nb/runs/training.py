@@ -18,7 +18,7 @@ from resnet_nb.data import Images
 from resnet_nb.errors import InputError, Interrupted, require_int
 from resnet_nb.progress import bar
 from resnet_nb.recipes import Recipe
-from resnet_nb.runs.folder import INFO, RunFolder, as_json, read_json
+from resnet_nb.runs.folder import INFO, RunFolder, as_json, load_run, read_json
 from resnet_nb.train import Trainer, World
 from resnet_nb.train.world import machine
 
@@ -41,16 +41,15 @@ def run(
     """Train the network called `name` in the folder `out`; returns its last log line, None if time ran out.
 
     Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source, versions, device, wall
-    time, where it was continued), log.jsonl (one line per evaluation), checkpoint.pt (every `save_seconds` while
-    unfinished; the one before it is kept) and weights.safetensors (when finished). The same call again continues from the
-    checkpoint, also after the folder of the data moved; on one CPU with the same number of threads the result is that of
-    an uninterrupted run to the last bit (on CUDA a net with dropout draws new masks when it continues). A finished run is
-    left alone. overrides: for `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least
-    one iteration the run stops before it, with a checkpoint. source says where the data came from (default: the name of
-    the data); `python -m resnet_nb evaluate` looks there. Seeds torch's global generator.
-    Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be written, or has damaged
-    checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be written on the way
-    or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
+    time, where it was continued), log.jsonl (one line per evaluation), checkpoint.pt (every `save_seconds` while unfinished;
+    the one before it is kept) and weights.safetensors (when finished). The same call again continues from the checkpoint, also
+    after the folder of the data moved; on one CPU with the same number of threads the result is that of an uninterrupted run to
+    the last bit (on CUDA a net with dropout draws new masks when it continues). A finished run is left alone. overrides: for
+    `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least one iteration the run stops before
+    it, with a checkpoint. source says where the data came from (default: the name of the data); `python -m resnet_nb evaluate`
+    looks there. Seeds torch's global generator. Raises InputError if a setting is bad, or if `out` holds any other run, is in
+    use, cannot be written, or has damaged checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a
+    file cannot be written on the way or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
     """
     require_int("seed", seed, 0)
     overrides = overrides or {}
@@ -62,7 +61,7 @@ def run(
     with world.agreed():
         folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
     if world.any(folder.finished):
-        return folder.last_line()
+        return load_run(folder.out)[2][-1]  # which says if it is damaged
     with world.together(), ExitStack() as held:
         with world.agreed():
             torch.manual_seed(seed)
@@ -75,7 +74,7 @@ def run(
         with world.agreed():
             folder.check()  # again: another process may have finished it, or begun another run
         if world.any(folder.finished):
-            return folder.last_line()
+            return load_run(folder.out)[2][-1]  # which says if it is damaged
         with world.agreed():
             state, damage = folder.load_checkpoint()
         session = _Session(folder, trainer)

@@ -23,8 +23,8 @@ Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes, s
 def evaluate(model: nn.Module, data: Images, batch_size: int | None = None, world: World = World()) -> tuple[float, float]:
     """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
 
-    Every image counts once, whatever the batch size (by default the data's own) and the number of processes. The model's
-    mode is put back.
+    Every image counts once, whatever the batch size (by default the data's own) and the number of processes. The model's mode
+    is put back.
     """
     was_training = model.training
     model.eval()
@@ -55,9 +55,9 @@ def ten_crop_scores(model: nn.Module, images: Tensor, center: Center, crop: int 
 def dense_logits(model: ResNet, images: Tensor) -> Tensor:
     """The network as a fully convolutional one: centered (N, 3, H, W) to logits (N, classes, h, w).
 
-    The global pooling becomes a window of 7x7 of the last map, the fc layer a 1x1 convolution; a map of 7x7, from
-    images of 224x224, gives h = w = 1 and the logits of the ordinary network. Raises InputError if the last map is
-    smaller than 7x7, or if the network is not one of Table 1.
+    The global pooling becomes a window of 7x7 of the last map, the fc layer a 1x1 convolution; a map of 7x7, from images of
+    224x224, gives h = w = 1 and the logits of the ordinary network. Raises InputError if the last map is smaller than 7x7, or
+    if the network is not one of Table 1.
     """
     if not isinstance(model, ResNet):
         raise InputError("fully convolutional testing is for the nets of Table 1: resnet18|34|50|101|152|200, plain18|34")
@@ -87,9 +87,9 @@ def top_k_error(scores: Tensor, labels: Tensor, k: int) -> float:
 def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center") -> Tensor:
     """Probabilities (N, classes) of all test images, in their order, on the CPU; the model's mode is put back.
 
-    testing: "center" (224x224 of a shorter side of 256), "10-crop" (of the central 256x256) or "multi-scale" (the
-    whole image, one by one). The mean over several networks of what this returns is their ensemble (Table 5).
-    Raises InputError on another testing, or naming a file that cannot be decoded.
+    testing: "center" (224x224 of a shorter side of 256), "10-crop" (of the central 256x256) or "multi-scale" (the whole image,
+    one by one). The mean over several networks of what this returns is their ensemble (Table 5). Raises InputError on another
+    testing, or naming a file that cannot be decoded.
     """
     require_choice("testing", testing, TESTINGS)
     if testing == "center":

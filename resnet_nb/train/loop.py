@@ -32,8 +32,8 @@ def training_step(
 ) -> Tensor:
     """One step of SGD on images (B, 3, H, W) float32 and labels (B,) int64.
 
-    Returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device. bf16: compute the forward
-    pass with autocast.
+    Returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device. bf16: compute the forward pass
+    with autocast.
     """
     # left before the update: autocast keeps the bf16 copies of the weights as long as it lasts
     with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
@@ -57,9 +57,9 @@ def fit(
 ) -> list[dict]:
     """Train `model` in place on the device of `data`; returns the log, one dict per `every` iterations.
 
-    A line holds `iteration` (steps done), `lr`, `train_loss` and `train_error` (percent; means over the batches since the
-    last line, augmentation on, as in Fig. 6) and `test_error`, `test_loss`. report gets each line when it is made. seed
-    sets order and augmentation; the weights are the model's own. Raises as `Trainer` and `Trainer.train`.
+    A line holds `iteration` (steps done), `lr`, `train_loss` and `train_error` (percent; means over the batches since the last
+    line, augmentation on, as in Fig. 6) and `test_error`, `test_loss`. report gets each line when it is made. seed sets order
+    and augmentation; the weights are the model's own. Raises as `Trainer` and `Trainer.train`.
     """
     trainer = Trainer(model, data, recipe, seed, every)
     trainer.train(report)
@@ -69,13 +69,12 @@ def fit(
 class Trainer:
     """One training in memory: network, optimizer, meter and log.
 
-    Trains `model` in place on the device of `data`. precision: arithmetic of the network, "float32", on CUDA "tf32", or
-    "bf16" (autocast); weights, their updates and the evaluation stay float32. every: iterations between two lines of the
-    log; by default a hundredth of the run, but not before twice as many images were trained on as an evaluation reads.
-    While a warm-up waits for the training error there is a line every 100 iterations, too. On CUDA a step on data in
-    memory is one replayed graph; if that cannot be made, `note` gets a line that says so.
-    Raises InputError on a bad precision, on a batch size that the data or the processes cannot give, or if the recipe
-    asks for another augmentation than the data make.
+    Trains `model` in place on the device of `data`. precision: arithmetic of the network, "float32", on CUDA "tf32", or "bf16"
+    (autocast); weights, their updates and the evaluation stay float32. every: iterations between two lines of the log; by
+    default a hundredth of the run, but not before twice as many images were trained on as an evaluation reads. While a warm-up
+    waits for the training error there is a line every 100 iterations, too. On CUDA a step on data in memory is one replayed
+    graph; if that cannot be made, `note` gets a line that says so. Raises InputError on a bad precision, on a batch size that
+    the data or the processes cannot give, or if the recipe asks for another augmentation than the data make.
     """
 
     def __init__(
@@ -119,9 +118,9 @@ class Trainer:
     def train(self, report: Callable[[dict], None] | None = None, pause: Callable[["Trainer"], bool] | None = None) -> bool:
         """Train to the end; True if it was reached. report gets each line of the log when it is made.
 
-        Indices, not images, come out of the stream of data in memory: a recorded graph reads its inputs at fixed
-        addresses, so the images are gathered inside the step. pause is called after each iteration; when it returns True
-        on any process, all stop there. Raises FloatingPointError at the next line after the loss was not finite.
+        Indices, not images, come out of the stream of data in memory: a recorded graph reads its inputs at fixed addresses, so
+        the images are gathered inside the step. pause is called after each iteration; when it returns True on any process, all
+        stop there. Raises FloatingPointError at the next line after the loss was not finite.
         """
         step = self.prepare()
         draws = self.stream.batches(self.iteration, self.recipe.iterations, self.world.share)
@@ -227,8 +226,8 @@ class Trainer:
 class Meter(nn.Module):
     """What the loop counts, kept on the device: reading it each step would make the device wait.
 
-    `sums` of loss and share of wrong answers since the last line, `iteration` (steps done) and `bad` (first iteration with
-    a loss that is not finite, or -1).
+    `sums` of loss and share of wrong answers since the last line, `iteration` (steps done) and `bad` (first iteration with a
+    loss that is not finite, or -1).
     """
 
     def __init__(self):

@@ -22,8 +22,8 @@ TIMEOUT = timedelta(minutes=5)
 class World:
     """This process among those of the run. Rank 0 writes the files and talks.
 
-    The paper trains on two GPUs (§4.2): each normalizes over its own 64 of the 128 images of a batch,
-    the gradients are averaged. So do the processes of a world of size 2.
+    The paper trains on two GPUs (§4.2): each normalizes over its own 64 of the 128 images of a batch, the gradients are
+    averaged. So do the processes of a world of size 2.
     """
 
     rank: int = 0
@@ -101,8 +101,8 @@ class World:
 def join() -> Iterator[World]:
     """The world that torchrun has started this process in, or a world of one process.
 
-    Collectives use gloo for CPU tensors and NCCL for CUDA tensors. Raises InputError if the variables
-    that torchrun sets are incomplete.
+    Collectives use gloo for CPU tensors and NCCL for CUDA tensors. Raises InputError if the variables that torchrun sets are
+    incomplete.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
