@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import nn
 
+from resnet_nb.data import Augmentation
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.train import join
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PAGES = ["index", "search", "docs/teaching", *(f"notebooks/{path.stem}" for path in NOTEBOOKS)]  # of the site
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -78,6 +80,9 @@ def refused(make, what, /, **overrides):
 
 def random_images(count, side, seed=0):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+SMALL = Augmentation(shorter_side=(36, 48), crop=32, test_side=36)  # the views of the pictures below
 
 
 def make_pictures(root, train_images, test_images, test="val"):

@@ -1,8 +1,7 @@
 """The site as a reader sees it: from a folder, without network, wide and narrow, light and dark."""
 
 import pytest
-from helpers import NOTEBOOKS, no
-from test_site import PAGES
+from helpers import NOTEBOOKS, PAGES, no
 
 from tools.browser import chromium_page, picture, serious
 from tools.site import build
