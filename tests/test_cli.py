@@ -20,8 +20,6 @@ from resnet_nb.data import load, shapes10
 from resnet_nb.paper import counts
 from resnet_nb.recipes import SWEEPS as JOBS
 
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
-
 FILES = ["log.jsonl", "run.json", "weights.safetensors"]
 
 

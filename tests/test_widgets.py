@@ -9,7 +9,6 @@ import re
 
 import matplotlib.pyplot as plt
 import nbformat
-import notebook_tool as tool
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
@@ -17,6 +16,7 @@ from PIL import Image
 from resnet_nb import plot, widgets
 from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
+from tools import notebooks as tool
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 WITH_SLIDERS = [path for path in NOTEBOOKS if "widgets.explore(" in path.read_text(encoding="utf-8")]
