@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from resnet_nb.data import Augmentation
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.recipes import Augmentation
 from resnet_nb.train import join
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
