@@ -24,35 +24,37 @@ lab: export JUPYTER_CONFIG_PATH := $(CURDIR)/.jupyter$(if $(JUPYTER_CONFIG_PATH)
 lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=notebooks $(ROOT_FLAG) $(LAB_ARGS)
 
-test: $(READY) ## run the tests, then every notebook against its stored outputs
+test: $(READY) ## lint, run the tests, then every notebook against its stored outputs
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	$(PY) -m pytest $(PARALLEL) tests
 	$(PY) -m pytest $(PARALLEL) --nbval notebooks/
 
 chromium: $(READY) ## install Chromium, if there is none
-	@.ci/chromium $(PY)
+	@tools/chromium $(PY)
 
 browser: $(READY) ## look at JupyterLab, the slides and the site in Chromium
-	@$(PY) tests/browser.py
+	@$(PY) -m tools.browser
 	$(PY) -m pytest -m browser tests
 
 slides: $(READY) ## one deck and one handout a chapter, offline, in build/slides
-	$(PY) docs/build_slides.py
+	$(PY) -m tools.slides
 
 site: $(READY) ## the notebooks as a static site with search, offline, in build/site
-	$(PY) docs/build_site.py
+	$(PY) -m tools.site
 
 notebooks: $(READY) ## execute every notebook anew and store the outputs
-	$(PY) tests/notebook_tool.py address
-	$(PY) tests/notebook_tool.py execute
+	$(PY) -m tools.notebooks address
+	$(PY) -m tools.notebooks execute
 
 check-notebooks: $(READY) ## execute every notebook anew and compare, pictures included
-	$(PY) tests/notebook_tool.py execute --check
+	$(PY) -m tools.notebooks execute --check
 
 colab: $(READY) ## every notebook as Colab starts it: make colab PYTHON=python3.13
-	$(PY) tests/colab.py $(PYTHON)
+	$(PY) -m tools.colab $(PYTHON)
 
 address: $(READY) ## of a fork, everywhere: make address REPO=you/your-fork
-	$(PY) tests/notebook_tool.py address $(REPO)
+	$(PY) -m tools.notebooks address $(REPO)
 
 clean: ## remove caches and build files (keeps .venv, data and runs)
 	rm -rf build dist *.egg-info .pytest_cache .coverage

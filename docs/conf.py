@@ -1,6 +1,5 @@
-"""Sphinx: the executed notebooks as pages that need no network. docs/build_site.py lays out the source and builds."""
+"""Sphinx: the executed notebooks as pages that need no network. tools/site.py lays out the source and builds."""
 
-import importlib.util
 import pathlib
 import re
 import tomllib
@@ -9,10 +8,10 @@ import nbformat
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"].rstrip("/")
-# The one file of MathJax that needs no other: it draws, where its sisters load fonts.
-MATHJAX = pathlib.Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static/mathjax/tex-svg.js"
+from tools import ROOT, reading
+
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"].rstrip("/")
+MATHJAX = reading.mathjax()
 
 project = html_title = "ResNet, executable"
 language = "en"
@@ -35,37 +34,20 @@ html_theme_options = {
 }
 
 
-def is_notebook(app, docname):
-    return pathlib.Path(app.env.doc2path(docname)).suffix == ".ipynb"
-
-
 def for_readers(app, docname, source):
     """A notebook without what serves only those who run it. Its cells keep their numbers; an empty one is not shown."""
-    if not is_notebook(app, docname):
+    if pathlib.Path(app.env.doc2path(docname)).suffix != ".ipynb":
         return
-    nb, links = nbformat.reads(source[0], as_version=4), ""
-    for cell in nb.cells:
-        tags = cell.metadata.get("tags", [])
-        if "badge" in tags:  # the badges' pictures are elsewhere
-            badges, cell.source = re.findall(r"\[!\[(.*?)\]\(.*?\)\]\((.*?)\)", cell.source), ""
-            links = " or ".join(f"[{text}]({address})" for text, address in badges)
+    nb, badges = reading.for_readers(nbformat.reads(source[0], as_version=4)), ""
+    for at, cell in enumerate(nb.cells):
+        tags = reading.tags(cell)
+        if "badge" in tags:
+            badges, cell.source = " or ".join(re.findall(r"\[.*?\]\(.*?\)", cell.source)), ""
         elif "bootstrap" in tags:
-            cell.update(cell_type="markdown", source=f"{links}: run it, change it, answer the exercises.")
+            nb.cells[at] = nbformat.v4.new_markdown_cell(f"{badges}: run it, change it, answer the exercises.", id=cell.id)
         elif "answer" in tags or "exercise" in tags:
             cell.source = ""
     source[0] = nbformat.writes(nb)
-
-
-def describe_pictures(app, doctree):
-    """myst-nb drops the alternative text in the metadata of an output: here it comes back."""
-    if not is_notebook(app, app.env.docname):
-        return
-    cells = nbformat.read(app.env.doc2path(app.env.docname), as_version=4).cells
-    for node in doctree.findall(nodes.container):
-        if node.get("nb_element") == "cell_code":
-            pictures = [o for o in cells[node["cell_index"]].outputs if "image/png" in o.get("data", {})]
-            for image, output in zip(node.findall(nodes.image), pictures, strict=True):
-                image["alt"] = output.metadata["image/png"]["alt"]
 
 
 def link_to_the_repository(app, doctree):
@@ -80,5 +62,4 @@ def link_to_the_repository(app, doctree):
 
 def setup(app):
     app.connect("source-read", for_readers)
-    app.connect("doctree-read", describe_pictures)
     app.connect("doctree-read", link_to_the_repository)

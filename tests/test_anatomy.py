@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torchinfo
+from helpers import on_meta
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -10,12 +11,6 @@ from resnet_nb.anatomy import describe
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.paper import counts
-
-
-def on_meta(name, **overrides):
-    with torch.device("meta"):
-        return build(name, **overrides)
-
 
 NETS = [
     ("cifar-resnet20", {}, (32, 32)),

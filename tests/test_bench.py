@@ -11,8 +11,6 @@ from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 
-torch.set_num_threads(1)
-
 
 @pytest.mark.parametrize("name", ["cifar-resnet20", "cifar-plain32"])
 def test_the_operations_are_those_that_torch_counts(name):

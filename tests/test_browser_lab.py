@@ -15,9 +15,11 @@ import time
 from urllib.parse import urlsplit
 
 import pytest
-from browser import ROOT, chromium_page, picture
+from helpers import ROOT, free_port
 from PIL import Image
 from playwright.sync_api import expect
+
+from tools.browser import chromium_page, picture
 
 pytestmark = pytest.mark.browser
 LIVE = "02-residual-learning.ipynb"  # trains in its cells with a live-* tag, faster than the others
@@ -27,12 +29,6 @@ START, RUN, REDRAW = 60, 240, 30  # seconds that the server, all cells and a sli
 # What the newcomer has not set, or the test runner has: nothing of it reaches the server or its kernels.
 PERSONAL = ("JUPYTER", "IPYTHON", "XDG_", "MPL", "MAKE", "PYTEST")
 PROMPTS = '[...document.querySelectorAll(".jp-CodeCell .jp-InputPrompt")].map((prompt) => prompt.textContent)'
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +48,7 @@ def lab(tmp_path_factory):
         server = subprocess.Popen(command, cwd=copy, env=env, stdout=log, stderr=log, start_new_session=True)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is stopped then, too
     try:
-        assert answers(server, port), f"`make lab` does not answer:\n{(home / 'log').read_text()}"
+        assert answers(server, port), f"`make lab` does not answer:\n{(home / 'log').read_text(encoding='utf-8')}"
         yield f"http://127.0.0.1:{port}/{{}}?token={token}", copy / "notebooks"
     finally:
         stop(server)

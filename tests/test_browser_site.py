@@ -1,9 +1,10 @@
 """The site as a reader sees it: from a folder, without network, wide and narrow, light and dark."""
 
 import pytest
-from browser import chromium_page, picture, serious
-from test_notebooks import NOTEBOOKS, no
-from test_site import PAGES, build_site
+from helpers import NOTEBOOKS, PAGES, no
+
+from tools.browser import chromium_page, picture, serious
+from tools.site import build
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API")]
 # What the reader would miss: formulas not set, pictures not loaded, text beyond the right edge.
@@ -18,7 +19,7 @@ MISSING = """() => ({
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     target = tmp_path_factory.mktemp("built") / "site"
-    build_site.build(target, NOTEBOOKS)
+    build(target, NOTEBOOKS)
     return target.as_uri()
 
 

@@ -1,16 +1,14 @@
 """Every slide of every deck in Chromium: it fits, its mathematics is drawn, and nothing is fetched."""
 
 import re
-import sys
 
 import pytest
-from browser import PICTURES, ROOT, chromium_page, serious
+from helpers import NOTEBOOKS, each_notebook
 
-sys.path.insert(0, str(ROOT / "docs"))
-import build_slides
+from tools.browser import PICTURES, chromium_page, serious
+from tools.slides import build
 
 pytestmark = pytest.mark.browser
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # What is wrong with the slide in view, as a list of sentences.
 FAULTS = """([width, height]) => {
@@ -23,7 +21,7 @@ FAULTS = """([width, height]) => {
     if (element.checkVisibility() && (element.offsetWidth > slide.clientWidth + 1 ||
         (over > 1 && style.display !== "inline" && element.tagName !== "MJX-CONTAINER")))
       found.push(`${element.tagName} is ${element.scrollWidth} px wide: ${element.textContent.slice(0, 60)}`);
-    if (element.tagName === "IMG" && !(element.naturalWidth > 0 && element.alt)) found.push("a picture is missing or has no text");
+    if (element.tagName === "IMG" && !(element.naturalWidth > 0 && element.alt)) found.push("picture missing or without text");
   }
   const text = slide.cloneNode(true);
   text.querySelectorAll("pre, code, aside, mjx-container").forEach((part) => part.remove());
@@ -35,7 +33,7 @@ FAULTS = """([width, height]) => {
 @pytest.fixture(scope="module")
 def decks(tmp_path_factory):
     out = tmp_path_factory.mktemp("build") / "slides"
-    build_slides.build(NOTEBOOKS, out)
+    build(NOTEBOOKS, out)
     return out
 
 
@@ -57,7 +55,7 @@ def visit(page, deck):
         yield f"{at['h'] + 1}" + (f"-{at['v'] + 1}" if at["v"] else "")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_every_slide_fits(decks, path):
     wrong, folder = [], PICTURES / "slides" / path.stem
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,6 @@ from resnet_nb.errors import InputError
 from resnet_nb.paper import counts
 from resnet_nb.progress import shown
 
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
-
 FILES = ["log.jsonl", "run.json", "weights.safetensors"]
 
 

@@ -6,13 +6,11 @@ import re
 import sysconfig
 import venv
 
-import nbformat
-import notebook_tool as tool
 import pytest
-from colab import IS_CLONE, publish, trial
+from helpers import NOTEBOOKS, each_notebook, no, read
 
-NOTEBOOKS = sorted((tool.ROOT / "notebooks").glob("*.ipynb"))
-
+from tools import notebooks
+from tools.colab import IS_CLONE, publish, trial
 
 # --- the first cell --------------------------------------------------------------------------
 
@@ -31,7 +29,7 @@ def elsewhere(tmp_path_factory):
             (folder / "others" / path.name).symlink_to(path)
     python = folder / "env" / "bin" / "python"
     [site] = (folder / "env" / "lib").glob("python*/site-packages")
-    (site / "others.pth").write_text(f"{folder / 'others'}\n")
+    (site / "others.pth").write_text(f"{folder / 'others'}\n", encoding="utf-8")
     env = publish(folder / "github")
     # pip takes `0` for yes in the last two. The build uses the setuptools that torch brought.
     return python, env | {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_COMPILE": "0"}
@@ -42,7 +40,7 @@ def test_first_cell_brings_the_package_and_nothing_else(elsewhere):
     [light] = [path for path in NOTEBOOKS if path.name == "00-start-here.ipynb"]
     added = trial(python, light, env)
     assert list(added) == ["resnet-nb"]
-    assert f'"url": "https://github.com/{tool.repository()}"' in added["resnet-nb"]
+    assert f'"url": "https://github.com/{notebooks.repository()}"' in added["resnet-nb"]
 
 
 # --- no file but the package's ---------------------------------------------------------------
@@ -103,19 +101,18 @@ def reads(source):
     return found
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@each_notebook
 def test_notebooks_read_no_file_of_their_own(path):
     wrong = []
-    for cell in nbformat.read(path, as_version=4).cells:
+    for cell in read(path).cells:
         sources, pictures = [cell.source], []
         if cell.cell_type == "markdown":  # its solutions are code, and its pictures files
             sources = re.findall(r"```python\n(.*?)```", cell.source, re.DOTALL)
             pictures = re.findall(r"!\[[^\]]*\]\((?!https:)[^)]*\)|<img\b[^>]*>", cell.source)
-        if "bootstrap" not in tool.tags(cell):
+        if "bootstrap" not in notebooks.tags(cell):
             wrong += [f"cell {cell.id}: {what}" for source in sources for what in reads(source)]
             wrong += [f"cell {cell.id}: {what}" for what in pictures]
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
+    no(wrong)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import on_meta
 from torch import nn
 
 from resnet_nb import plot
@@ -14,11 +15,6 @@ from resnet_nb.memory import Segments, activation_bytes, recompute
 from resnet_nb.models import build
 
 MIB = 2**20
-
-
-def on_meta(name, **overrides):
-    with torch.device("meta"):
-        return build(name, **overrides)
 
 
 def kept(model, *shape):

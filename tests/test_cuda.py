@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_imagenet import SMALL, make_pictures
+from helpers import SMALL, make_pictures
 
 from resnet_nb.bench import bench
 from resnet_nb.data import load, shapes10

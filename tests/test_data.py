@@ -1,6 +1,5 @@
 """Data sets, augmentation and the stream of batches; files that are missing, damaged or slow to come."""
 
-import hashlib
 import http.server
 import inspect
 import io
@@ -21,13 +20,12 @@ import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import md5
 from torchvision.datasets import CIFAR10
 
 from resnet_nb.data import Augmentation, Dataset, ImageFiles, Images, Stream, augment, cifar10, folder, load, shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.train import evaluate
-
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 
 P_VALUE = 1e-4
 
@@ -492,10 +490,6 @@ def test_only_cifar10_can_be_downloaded(tmp_path):
 
 
 # ---- CIFAR-10
-
-
-def md5(content):
-    return hashlib.md5(content).hexdigest()
 
 
 def archive_of(files):

@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,56 +13,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 from filelock import FileLock
-from processes import SERVER, end
+from helpers import finish
+from helpers import start_ranks as start
 from safetensors.torch import load_file
 
 from resnet_nb.data import Stream, shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.runs import checkpoint, load_run, run
-from resnet_nb.train import Recipe, Trainer, World, evaluate, join
+from resnet_nb.train import Recipe, Trainer, World, evaluate
 
 RECIPE = Recipe(iterations=7, batch_size=16, lr=0.05, drops=(3, 5))
 SMALL = {"width": 4}
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-
-
-def rank_variables(rank, port):
-    """The variables that torchrun sets, for one of two processes."""
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": "2",
-        "LOCAL_WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def rank_main(target, rank, port, args):
-    os.environ |= rank_variables(rank, port)
-    torch.set_num_threads(1)
-    with join() as world:
-        target(world, *args)
-
-
-def start(target, *args):
-    """Two processes as torchrun makes them, without its start-up time."""
-    port = free_port()
-    ranks = [SERVER.Process(target=rank_main, args=(target, rank, port, args)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    return ranks
-
-
-def finish(ranks):
-    return [end(process) for process in ranks]
 
 
 def train(world, out, deadline=None):

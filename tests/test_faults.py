@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import SERVER, end
-from processes import start as child
+from helpers import SERVER, end
+from helpers import start as child
 
 from resnet_nb import files
 from resnet_nb.cli import main

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from helpers import on_meta, random_images, refused, seeded
 from sympy import Integer, Rational, sqrt
-from test_models import on_meta, random_images, refused, seeded
 from torch import nn
 
 from resnet_nb.anatomy import describe
@@ -21,7 +21,6 @@ from resnet_nb.models.butcher import Tableau, order_conditions, rooted_trees, ta
 from resnet_nb.models.high_order import Increment, RungeKuttaBlock
 from resnet_nb.paper import facts
 
-torch.set_num_threads(1)
 ORDERS = {"euler": 1, "midpoint": 2, "rk4": 4, "rk8": 8, "rk9": 9}
 
 

@@ -15,9 +15,9 @@ import PIL.Image
 import pytest
 import torch
 import torchvision
-from processes import end
-from processes import start as start_process
-from test_distributed import finish, free_port, rank_variables, start
+from helpers import SMALL, end, finish, free_port, make_pictures, rank_variables
+from helpers import start as start_process
+from helpers import start_ranks as start
 from torchvision.transforms import v2
 
 from resnet_nb import data, models, paper, recipes, train
@@ -31,27 +31,11 @@ from resnet_nb.runs import augmentation_of, checkpoint, load_run, run
 from resnet_nb.train import RECIPES, Recipe, evaluate, recipe_for
 from resnet_nb.train.evaluation import dense_logits, multi_scale_scores, scores_of, ten_crop_scores, top_k_error
 
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
-
 # of multiprocessing's own threads, when a process that reads images was killed
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
-SMALL = Augmentation(shorter_side=(36, 48), crop=32, test_side=36)
 RECIPE = Recipe(iterations=6, batch_size=8, lr=0.05, drops=(4,), augmentation=SMALL)
 WIDTH = {"width": 2}
-
-
-def make_pictures(root, train_images, test_images, test="val"):
-    """A folder of noise in three classes and sizes, as PNG; class i is brighter than class i - 1."""
-    rng = np.random.default_rng(0)
-    for part, count in (("train", train_images), (test, test_images)):
-        for i in range(count):
-            folder = root / part / f"class{i % 3}"
-            folder.mkdir(parents=True, exist_ok=True)
-            width, height = ((20, 12), (12, 16), (14, 14))[i % 3]
-            pixels = rng.integers(60 * (i % 3), 60 * (i % 3) + 80, (height, width, 3), dtype=np.uint8)
-            PIL.Image.fromarray(pixels).save(folder / f"{i:03}.png")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from helpers import on_meta, perturb, random_images, refused
 from torch import nn
 
 from resnet_nb.anatomy import describe
@@ -15,44 +16,7 @@ from resnet_nb.models.blocks import ZeroPad, make_shortcut, make_stage, unit_con
 from resnet_nb.paper import counts, facts
 from resnet_nb.recipes import FAMILIES
 
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
-
 IMAGENET = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
-
-
-def on_meta(name, **overrides):
-    """The network without memory for its weights."""
-    with torch.device("meta"):
-        return build(name, **overrides)
-
-
-def seeded(name, **overrides):
-    """The network with the weights of seed 0."""
-    torch.manual_seed(0)
-    return build(name, **overrides)
-
-
-def refused(make, what, /, **overrides):
-    """The one line with which make(what, **overrides) is refused."""
-    with pytest.raises(InputError) as caught, torch.device("meta"):
-        make(what, **overrides)
-    message = str(caught.value)
-    assert isinstance(caught.value, ValueError) and len(message.splitlines()) == 1
-    return message
-
-
-def perturb(model, seed=0):
-    """Batch normalizations that are all different, so that none can stand in for another."""
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
-                tensor.add_(0.5 * torch.rand(tensor.shape, generator=generator))
-    return model
-
-
-def random_images(count, side, seed=0):
-    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 # ---- counts

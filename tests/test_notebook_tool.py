@@ -6,10 +6,12 @@ import re
 import sys
 
 import nbformat
-import notebook_tool as tool
 import pytest
-from colab import IS_CLONE, copy_checkout
+from helpers import contents, read
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from tools import notebooks
+from tools.colab import IS_CLONE, copy_checkout
 
 # The smallest PNG, as a cell would return it.
 PICTURE = """
@@ -46,14 +48,14 @@ def write(path, cells=CELLS):
 
 
 def outputs(path, name):
-    [cell] = [cell for cell in nbformat.read(path, as_version=4).cells if cell.id == name]
+    [cell] = [cell for cell in read(path).cells if cell.id == name]
     return cell.outputs
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
     path = write(tmp_path_factory.mktemp("tool") / "notebooks" / "07-tiny.ipynb")
-    tool.main(["execute", str(path)])
+    notebooks.main(["execute", str(path)])
     return path
 
 
@@ -69,12 +71,12 @@ def copy(executed, tmp_path):
 
 
 def test_executes_in_canonical_form(executed):
-    nb = nbformat.read(executed, as_version=4)
-    assert [c.execution_count for c in tool.code_cells(nb)] == [1, 2, 3, 4, 5]
+    nb = read(executed)
+    assert [c.execution_count for c in notebooks.code_cells(nb)] == [1, 2, 3, 4, 5]
     assert [(o.name, o.text) for o in outputs(executed, "streams")] == [("stdout", "one\ntwo\n")]
     assert sys.executable in outputs(executed, "interpreter")[0].data["text/plain"]
     assert outputs(executed, "announced")[0].traceback == ["ZeroDivisionError: division by zero"]
-    assert nb.metadata == tool.METADATA
+    assert nb.metadata == notebooks.METADATA
     assert [c.id for c in nb.cells] == list(CELLS)
     assert nb.cells[1].metadata == {"slideshow": {"slide_type": "skip"}}
     assert nb.cells[3].metadata["tags"] == ["raises-exception"]
@@ -85,9 +87,9 @@ def test_executes_in_canonical_form(executed):
 
 def test_twice_is_byte_identical(tmp_path):
     path = write(tmp_path / "07-tiny.ipynb", {k: v for k, v in CELLS.items() if k != "clock"})
-    tool.main(["execute", str(path)])
+    notebooks.main(["execute", str(path)])
     first = path.read_bytes()
-    tool.main(["execute", str(path)])
+    notebooks.main(["execute", str(path)])
     assert path.read_bytes() == first
 
 
@@ -96,7 +98,7 @@ def test_failing_notebook_is_not_written(tmp_path, capsys):
     path = write(tmp_path / "07-tiny.ipynb", cells)
     before = path.read_bytes()
     with pytest.raises(SystemExit, match="failed: .*07-tiny.ipynb"):
-        tool.main(["execute", str(path)])
+        notebooks.main(["execute", str(path)])
     assert path.read_bytes() == before
     message = capsys.readouterr().err
     assert "07-tiny.ipynb: cell 1 (broken): KeyError: 'gone'" in message
@@ -106,24 +108,24 @@ def test_failing_notebook_is_not_written(tmp_path, capsys):
 def test_cell_that_takes_too_long_is_named(tmp_path, capsys):
     path = write(tmp_path / "07-tiny.ipynb", {"endless": "while True:\n    pass"})
     with pytest.raises(SystemExit):
-        tool.main(["execute", "--timeout", "1", str(path)])
+        notebooks.main(["execute", "--timeout", "1", str(path)])
     assert "cell 0 (endless): CellTimeoutError" in capsys.readouterr().err
 
 
 def test_check_accepts_what_execute_wrote(copy):
     before = copy.read_bytes()
-    tool.main(["execute", "--check", str(copy)])
+    notebooks.main(["execute", "--check", str(copy)])
     assert copy.read_bytes() == before
 
 
 def test_check_names_what_changed(copy, capsys):
-    text = copy.read_text()
+    text = copy.read_text(encoding="utf-8")
     assert text.count('"two\\n"') == 1 and text.count('"image/png": "') == 1
-    copy.write_text(text.replace('"two\\n"', '"three\\n"').replace(': "iVBORw0', ': "iVBORw1') + " ")
+    copy.write_text(text.replace('"two\\n"', '"three\\n"').replace(': "iVBORw0', ': "iVBORw1') + " ", encoding="utf-8")
     before = copy.read_bytes()
     (copy.parent / "images" / "07-tiny.png").write_bytes(b"old")
     with pytest.raises(SystemExit):
-        tool.main(["execute", "--check", str(copy)])
+        notebooks.main(["execute", "--check", str(copy)])
     assert copy.read_bytes() == before
     message = capsys.readouterr().err
     for part in ("form", "cell streams", "cell picture", "images/07-tiny.png"):
@@ -140,12 +142,8 @@ def project(tmp_path, monkeypatch):
     if not IS_CLONE:
         pytest.skip("copies what git knows: needs git and a clone")
     copy_checkout(tmp_path)
-    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     return tmp_path
-
-
-def contents(root):
-    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def links(text):
@@ -154,19 +152,19 @@ def links(text):
 
 
 def test_address_of_a_fork_is_written_everywhere(project):
-    old, untouched = tool.repository(project), contents(project)
-    tool.main(["address", "some-body/res.net_2"])
-    table = (project / "README.md").read_text()
+    old, untouched = notebooks.repository(project), contents(project)
+    notebooks.main(["address", "some-body/res.net_2"])
+    table = (project / "README.md").read_text(encoding="utf-8")
     for path in sorted((project / "notebooks").glob("*.ipynb")):
         nb, before = (nbformat.reads(data.decode(), 4) for data in (path.read_bytes(), untouched.pop(path)))
-        [badge] = [cell.source for cell in nb.cells if "badge" in tool.tags(cell)]
+        [badge] = [cell.source for cell in nb.cells if "badge" in notebooks.tags(cell)]
         file = path.relative_to(project).as_posix()
         assert links(badge) == [
             ("Open In Colab", f"https://colab.research.google.com/github/some-body/res.net_2/blob/main/{file}"),
             ("Open in Binder", f"https://mybinder.org/v2/gh/some-body/res.net_2/main?urlpath=lab/tree/{file}"),
         ]
         assert f"]({file}) | {badge} |\n" in table
-        assert tool.code_cells(nb)[0].source.splitlines() == [
+        assert notebooks.code_cells(nb)[0].source.splitlines() == [
             "try:",
             "    import resnet_nb",
             "except ModuleNotFoundError:",
@@ -175,7 +173,7 @@ def test_address_of_a_fork_is_written_everywhere(project):
         ]
         changed = [cell.id for cell, was in zip(nb.cells, before.cells, strict=True) if cell != was]
         assert changed == ["badge", "bootstrap"], "nothing was executed, and no other cell changed"
-    assert tool.repository(project) == "some-body/res.net_2"
+    assert notebooks.repository(project) == "some-body/res.net_2"
     now = contents(project)
     kept = [path for path, data in now.items() if re.search(rf"(github(\.com)?|gh)/{re.escape(old)}\b".encode(), data)]
     assert not kept, "the old address stands in places that are not generated"
@@ -185,37 +183,39 @@ def test_address_of_a_fork_is_written_everywhere(project):
 def test_address_of_pyproject_is_written_where_it_is_not_yet(project):
     """Without a name the one of pyproject.toml counts, and a file that is right is left alone."""
     before = {path: path.stat().st_mtime_ns for path in contents(project)}
-    tool.main(["address"])
+    notebooks.main(["address"])
     assert {path: path.stat().st_mtime_ns for path in contents(project)} == before
     pyproject = project / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace(tool.repository(project), "some/body"))
-    tool.main(["address"])
+    pyproject.write_text(
+        pyproject.read_text(encoding="utf-8").replace(notebooks.repository(project), "some/body"), encoding="utf-8"
+    )
+    notebooks.main(["address"])
     for path in [project / "README.md", *(project / "notebooks").glob("*.ipynb")]:
-        assert "mybinder.org/v2/gh/some/body/main" in path.read_text()
+        assert "mybinder.org/v2/gh/some/body/main" in path.read_text(encoding="utf-8")
 
 
 def test_address_that_is_none_is_refused_in_one_line(project):
     before = contents(project)
     for name in ("", "fork", "you/", "you/your fork", "you/fork/x", "you/fork.git", "https://github.com/you/fork"):
         with pytest.raises(SystemExit) as stop:
-            tool.main(["address", name])
+            notebooks.main(["address", name])
         assert stop.value.code == f"REPO is {name!r}; it must be OWNER/NAME: make address REPO=you/your-fork"
     assert contents(project) == before
 
 
 def break_pyproject(root):
-    text = (root / "pyproject.toml").read_text()
-    (root / "pyproject.toml").write_text(text.replace("https://github.com/", "https://example.org/"))
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    (root / "pyproject.toml").write_text(text.replace("https://github.com/", "https://example.org/"), encoding="utf-8")
 
 
 def break_readme(root):
-    (root / "README.md").write_text("# No table\n")
+    (root / "README.md").write_text("# No table\n", encoding="utf-8")
 
 
 def break_notebook(root):
     path = root / "notebooks" / "13-costs-and-uses.ipynb"
-    nb = nbformat.read(path, 4)
-    nb.cells = [cell for cell in nb.cells if "badge" not in tool.tags(cell)]
+    nb = read(path)
+    nb.cells = [cell for cell in nb.cells if "badge" not in notebooks.tags(cell)]
     nbformat.write(nb, path)
 
 
@@ -232,7 +232,7 @@ def test_address_is_written_everywhere_or_nowhere(project, damage, repo, message
     damage(project)
     before = contents(project)
     with pytest.raises(SystemExit, match=f"^.*{message}.*$"):
-        tool.main(["address", *repo])
+        notebooks.main(["address", *repo])
     assert contents(project) == before
 
 
@@ -240,11 +240,11 @@ def test_address_on_a_full_disk_is_written_nowhere(project, monkeypatch):
     before, write = contents(project), pathlib.Path.write_bytes
 
     def fail_at_the_last(path, data):
-        if path.name == ".notebook-13-costs-and-uses.ipynb.tmp":
+        if path.name == ".13-costs-and-uses.ipynb.tmp":
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(path, data)
 
     monkeypatch.setattr(pathlib.Path, "write_bytes", fail_at_the_last)
     with pytest.raises(SystemExit, match="No space left on device$"):
-        tool.main(["address", "you/fork"])
+        notebooks.main(["address", "you/fork"])
     assert contents(project) == before

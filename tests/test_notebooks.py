@@ -6,20 +6,18 @@ import functools
 import json
 import math
 import os
-import pathlib
 import re
 import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
 
+import helpers
 import nbformat
-import notebook_tool as tool
 import pytest
+from helpers import NOTEBOOKS, ROOT, each_notebook, no
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+from tools import notebooks
 
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 ON_A_SLIDE = {"slide", "subslide", "fragment", "-"}
@@ -29,33 +27,9 @@ UNSTABLE = {
     "a terminal colour code": "\x1b",
     "a path of one machine": r"(?<![\w.])/(?:home|root|Users|tmp)/|\b[A-Z]:\\Users\\",
 }
-FILLER = (
-    "simply",
-    "just note",
-    "obviously",
-    "trivially",
-    "basically",
-    "needless to say",
-    "of course",
-    "as we all know",
-    "it is important to note",
-    "it is worth noting",
-    "very powerful",
-    "extremely",
-    "seamless",
-    "seamlessly",
-    "game-changer",
-    "delve",
-    "delves",
-    "delving",
-    "dive into",
-    "deep dive",
-)
 
 
-@functools.cache
-def read(path):
-    return nbformat.read(path, as_version=4)
+read = functools.cache(helpers.read)
 
 
 def number(path):
@@ -67,7 +41,7 @@ def markdown(path):
 
 
 def code(path):
-    return tool.code_cells(read(path))
+    return notebooks.code_cells(read(path))
 
 
 def outputs(path):
@@ -75,7 +49,7 @@ def outputs(path):
 
 
 def tagged(path, tag):
-    return [cell for cell in code(path) if tag in tool.tags(cell)]
+    return [cell for cell in code(path) if tag in notebooks.tags(cell)]
 
 
 def place(cell):
@@ -87,20 +61,6 @@ def text_of(output):
     found = [output.get("text", ""), *output.get("traceback", [])]
     found += [v for k, v in output.get("data", {}).items() if k.startswith(("text/", "image/svg"))]
     return "\n".join(found)
-
-
-def prose(cell):
-    """Our own words: no code, no block quotations, nothing in quotation marks."""
-    text = re.sub(r"```.*?```|`[^`\n]*`|<[^>\n]+>", " ", cell.source, flags=re.DOTALL)
-    text = re.sub(r"^\s*>.*$", " ", text, flags=re.MULTILINE)
-    return re.sub(r"“[^”]*”|\"[^\"\n]*\"", " ", text)
-
-
-def no(wrong):
-    """Fail with all that is wrong, one thing on a line."""
-    wrong = list(wrong)
-    if wrong:
-        pytest.fail("\n".join(wrong), pytrace=False)
 
 
 # --- the series ----------------------------------------------------------------------------
@@ -116,20 +76,20 @@ def test_names_and_numbers():
 def test_readme_lists_the_notebooks():
     readme = ROOT / "README.md"
     assert readme.exists()
-    assert tool.readme_badges() in readme.read_text(), (
-        "the README's table of notebooks is not the present one: run python tests/notebook_tool.py address"
+    assert notebooks.readme_badges() in readme.read_text(encoding="utf-8"), (
+        "the README's table of notebooks is not the present one: run make address"
     )
 
 
 @each_notebook
 def test_first_cells(path):
-    repo = tool.repository()
-    badges = [cell for cell in markdown(path) if "badge" in tool.tags(cell)]
-    assert [cell.source for cell in badges] == [tool.badges(repo, path.name)]
+    repo = notebooks.repository()
+    badges = [cell for cell in markdown(path) if "badge" in notebooks.tags(cell)]
+    assert [cell.source for cell in badges] == [notebooks.badges(repo, path.name)]
     first = code(path)[0]
-    assert first.source == tool.bootstrap(repo), "the first code cell is not the generated one"
-    assert sorted(tool.tags(first)) == ["bootstrap", "nbval-ignore-output"]
-    heading = next(cell for cell in markdown(path) if "badge" not in tool.tags(cell))
+    assert first.source == notebooks.bootstrap(repo), "the first code cell is not the generated one"
+    assert sorted(notebooks.tags(first)) == ["bootstrap", "nbval-ignore-output"]
+    heading = next(cell for cell in markdown(path) if "badge" not in notebooks.tags(cell))
     assert re.match(rf"# {number(path)}\b", heading.source), "no H1 that starts with the number"
     assert "minutes" in heading.source, "the head does not say how many minutes it takes"
 
@@ -155,7 +115,7 @@ def test_errors_only_where_announced(path):
     wrong = []
     for cell in code(path):
         raised = any(output.output_type == "error" for output in cell.outputs)
-        if raised != ("raises-exception" in tool.tags(cell)):
+        if raised != ("raises-exception" in notebooks.tags(cell)):
             wrong.append(f"cell {cell.id}: " + ("raises" if raised else "tagged, raises nothing"))
     no(wrong)
 
@@ -186,7 +146,7 @@ def test_sources_suit_nbval(path):
 
 @each_notebook
 def test_few_outputs_are_left_uncompared(path):
-    ignored = [cell for cell in code(path) if NOT_COMPARED & set(tool.tags(cell))]
+    ignored = [cell for cell in code(path) if NOT_COMPARED & set(notebooks.tags(cell))]
     no(f"cell {cell.id}: a check that nobody compares" for cell in ignored if "check(" in cell.source)
     # The generated first cell is one of them, so that a short notebook may have one of its own.
     assert len(ignored) <= max(2, 0.2 * len(code(path)))
@@ -211,7 +171,7 @@ def test_pictures_say_what_they_show(path):
 
 @each_notebook
 def test_readme_picture_is_the_stored_one(path):
-    for file, data in tool.readme_figures(path, read(path)).items():
+    for file, data in notebooks.readme_figures(path, read(path)).items():
         assert file.exists() and file.read_bytes() == data, f"{file.name}: execute the notebook"
 
 
@@ -221,9 +181,9 @@ def test_readme_picture_is_the_stored_one(path):
 @each_notebook
 def test_file_is_canonical(path):
     nbformat.validate(read(path))
-    canonical = tool.as_bytes(tool.canonical(read(path)))
+    canonical = notebooks.as_bytes(notebooks.canonical(read(path)))
     if path.read_bytes() != canonical:
-        pytest.fail(f"run python tests/notebook_tool.py execute notebooks/{path.name}", pytrace=False)
+        pytest.fail(f"run python -m tools.notebooks execute notebooks/{path.name}", pytrace=False)
 
 
 @each_notebook
@@ -265,12 +225,6 @@ def test_slides(path):
     assert sum(place(cell) in ("slide", "subslide", "fragment") for cell in cells) >= 5
 
 
-@each_notebook
-def test_prose_without_filler(path):
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, FILLER))})\b", re.IGNORECASE)
-    no(f"cell {c.id}: {word!r}" for c in markdown(path) for word in pattern.findall(prose(c)))
-
-
 # --- the ledger ------------------------------------------------------------------------------
 
 
@@ -279,7 +233,7 @@ def ledger_cells():
     found = {}
     for path in NOTEBOOKS:
         for cell in read(path).cells:
-            for tag in tool.tags(cell):
+            for tag in notebooks.tags(cell):
                 if tag.startswith("ledger-"):
                     key = number(path), tag.removeprefix("ledger-")
                     found.setdefault(key, []).append(cell)
@@ -353,9 +307,9 @@ def exercises(path):
                     current = None
                 if current:
                     current.text += line + "\n"
-        elif current and "answer" in tool.tags(cell):
+        elif current and "answer" in notebooks.tags(cell):
             current.answers.append(cell)
-        elif current and "exercise" in tool.tags(cell):
+        elif current and "exercise" in notebooks.tags(cell):
             current.feedback.append(cell)
     return found
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
-from test_models import on_meta, perturb, random_images, refused, seeded
+from helpers import on_meta, perturb, random_images, refused, seeded
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
@@ -16,7 +16,6 @@ from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
 from resnet_nb.paper import counts, facts, table
 from resnet_nb.recipes import TABLE_1
 
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
 V2 = "1603.05027"
 
 

@@ -6,12 +6,12 @@ import shlex
 from dataclasses import dataclass
 
 import pytest
+from helpers import ROOT
 
 from resnet_nb import models, train
 from resnet_nb.cli import COMMANDS, WELCOME, parser
 from resnet_nb.recipes import SWEEPS
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HELP = "\n".join([WELCOME, *(command.examples for command in COMMANDS.values())])
 SOURCES = ("shapes10", "cifar10", "IMAGENET", "data/cifar10-jpeg", "data/cifar10-jpeg-1k")  # the last two as told there
@@ -71,7 +71,7 @@ def test_runs_that_are_shown_come_from_a_command_that_is_shown():
 
 
 def test_make_targets_exist():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = set(re.findall(r"(?m)(?:^|`)make ([a-z-]+)", README))
     assert {"lab", "test", "slides", "site", "browser", "address"} <= named
     assert named <= set(re.findall(r"(?m)^([a-z-]+):.*## ", makefile))

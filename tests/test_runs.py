@@ -16,8 +16,6 @@ from resnet_nb.models import build
 from resnet_nb.runs import load_run, run
 from resnet_nb.train import Recipe, evaluate
 
-torch.set_num_threads(1)
-
 SHORT = Recipe(iterations=6, batch_size=16, lr=0.05, drops=(4,))
 SHIPPED = runs.index()
 

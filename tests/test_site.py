@@ -3,27 +3,22 @@
 import base64
 import functools
 import html.parser
-import pathlib
-import sys
 import tomllib
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from helpers import NOTEBOOKS, PAGES, ROOT, no, read
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from test_notebooks import NOTEBOOKS, no
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "docs"))
-
-import build_site  # noqa: E402
+from tools import reading
+from tools import site as sites
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API")  # in the theme
-REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 # one gray pixel
 DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 COLAB = "https://colab.research.google.com/"
-PAGES = ["index", "search", "docs/teaching", *(f"notebooks/{path.stem}" for path in NOTEBOOKS)]
 LOADED = {"img": "src", "script": "src", "link": "href", "source": "src", "iframe": "src"}
 
 
@@ -33,7 +28,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.tags, self.text = [], ""
-        self.feed(path.read_text())
+        self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
@@ -50,24 +45,19 @@ page_at = functools.cache(Page)
 
 def pictures(path):
     """(alternative text, PNG) of every picture in the outputs of a notebook."""
-    outputs = [o for cell in nbformat.read(path, as_version=4).cells for o in cell.get("outputs", [])]
-    return [
-        (o.metadata["image/png"]["alt"], base64.b64decode(o.data["image/png"]))
-        for o in outputs
-        if "image/png" in o.get("data", {})
-    ]
+    outputs = [output for _, output in reading.pictures(read(path).cells)]
+    return [(output.metadata[reading.PNG]["alt"], base64.b64decode(output.data[reading.PNG])) for output in outputs]
 
 
 def shown(page):
-    """The same of a page; no PNG where there is no file."""
-    files = [page.parent / source for source in page_at(page).all("img", "src")]
-    content = [file.read_bytes() if file.is_file() else None for file in files]
+    """The same of a page, which holds its pictures."""
+    content = [base64.b64decode(source.partition(",")[2]) for source in page_at(page).all("img", "src")]
     return list(zip(page_at(page).all("img", "alt"), content, strict=True))
 
 
 def wrong_links(page, site):
     """Links that lead nowhere, and what is loaded from outside the site."""
-    used = [(tag, value) for tag, name in LOADED.items() for value in page_at(page).all(tag, name)]
+    used = [(tag, value) for tag, name in LOADED.items() for value in page_at(page).all(tag, name) if value[:5] != "data:"]
     for tag, link in [*used, *(("a", value) for value in page_at(page).all("a", "href"))]:
         url = urlsplit(link)
         if url.scheme or url.netloc:
@@ -83,7 +73,7 @@ def wrong_links(page, site):
 
 def wrong_contents(path, page):
     """What a page lacks of its notebook, or shows although it is of no use without Python."""
-    cells = nbformat.read(path, as_version=4).cells
+    cells = read(path).cells
     hints = sum(cell.source.count("<details>") for cell in cells)
     links = page_at(page).all("a", "href")
     asking = [words for words in ("answer_1 = None", "Not answered yet") if words in page_at(page).text]
@@ -99,7 +89,7 @@ def wrong_contents(path, page):
 
 def test_every_page_is_whole(tmp_path):
     site = tmp_path / "site"
-    build_site.build(site, NOTEBOOKS)
+    sites.build(site, NOTEBOOKS)
     wrong = [line for name in PAGES for line in wrong_links(site / f"{name}.html", site)]
     for path in NOTEBOOKS:
         wrong += wrong_contents(path, site / "notebooks" / f"{path.stem}.html")
@@ -114,7 +104,7 @@ LISTED = "## The notebooks\n\n* **04 Tiny** (§1): words.\n* **05 Next**: words.
 def project(root, *cells, readme=LISTED):
     """A project of two notebooks, the first with these cells."""
     (root / "notebooks").mkdir()
-    (root / "README.md").write_text(readme)
+    (root / "README.md").write_text(readme, encoding="utf-8")
     second = [new_markdown_cell("# 05 Next\n## A part")]
     for name, content in {"04-tiny": [new_markdown_cell("# 04 Tiny"), *cells], "05-next": second}.items():
         notebook = new_notebook(cells=content, metadata={"language_info": {"name": "python"}})
@@ -135,8 +125,8 @@ def make_site(monkeypatch, tmp_path):
     """`make site` in a project whose first notebook has these cells; returns the folder of the site."""
 
     def make(*cells, **contents):
-        monkeypatch.setattr(build_site, "ROOT", project(tmp_path, *cells, **contents))
-        build_site.main()
+        monkeypatch.setattr(sites, "ROOT", project(tmp_path, *cells, **contents))
+        sites.main()
         return tmp_path / "build" / "site"
 
     return make
@@ -173,8 +163,8 @@ def test_links_lead_to_pages_of_the_site_or_to_the_repository(make_site):
 def test_what_is_wrong_is_said_in_a_line_and_the_old_site_stays(make_site, tmp_path, cell, contents, message):
     old = tmp_path / "build" / "site" / "index.html"
     old.parent.mkdir(parents=True)
-    old.write_text("old")
+    old.write_text("old", encoding="utf-8")
     with pytest.raises(SystemExit, match=f"^no new site: {message}[^\n]*$"):
         make_site(cell, **contents)
     assert [path.name for path in old.parent.parent.iterdir()] == ["site"]
-    assert old.read_text() == "old"
+    assert old.read_text(encoding="utf-8") == "old"

@@ -1,24 +1,16 @@
 """Decks, handouts and speaker's notes, without a browser. What they look like, test_browser_slides.py sees."""
 
 import html.parser
-import pathlib
 import re
-import sys
 
 import nbformat
 import pytest
+from helpers import ROOT, contents, each_notebook, read
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "docs"))
-import build_slides
+from tools import slides
+from tools.reading import PNG, pictures
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 SHORT = ROOT / "notebooks" / "04-bottleneck.ipynb"
-
-
-def read(path):
-    return nbformat.read(path, as_version=4)
 
 
 class Elements(html.parser.HTMLParser):
@@ -46,7 +38,7 @@ class Elements(html.parser.HTMLParser):
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     out = tmp_path_factory.mktemp("build") / "slides"
-    build_slides.build([SHORT], out)
+    slides.build([SHORT], out)
     return out
 
 
@@ -55,8 +47,8 @@ def built(tmp_path_factory):
 
 @each_notebook
 def test_every_slide_has_its_note_and_minutes(path):
-    notes, options = build_slides.read_notes(path.stem)
-    build_slides.deck(read(path), notes, **options)  # raises where one is missing or left over
+    notes, options = slides.read_notes(path.stem)
+    slides.deck(read(path), notes, **options)  # raises where one is missing or left over
     wrong = [
         f"{name}: {note}"
         for name, note in notes.items()
@@ -67,12 +59,12 @@ def test_every_slide_has_its_note_and_minutes(path):
 
 
 def test_a_slide_without_note_and_a_note_without_slide_are_refused():
-    nb, (notes, _) = read(SHORT), build_slides.read_notes(SHORT.stem)
+    nb, (notes, _) = read(SHORT), slides.read_notes(SHORT.stem)
     first = next(iter(notes))
-    with pytest.raises(build_slides.DeckError, match=f"no speaker's note for {first}$"):
-        build_slides.deck(nb, {name: note for name, note in notes.items() if name != first})
-    with pytest.raises(build_slides.DeckError, match="no slide for the notes tea-break$"):
-        build_slides.deck(nb, notes | {"tea-break": notes[first]})
+    with pytest.raises(slides.DeckError, match=f"no speaker's note for {first}$"):
+        slides.deck(nb, {name: note for name, note in notes.items() if name != first})
+    with pytest.raises(slides.DeckError, match="no slide for the notes tea-break$"):
+        slides.deck(nb, notes | {"tea-break": notes[first]})
 
 
 def test_a_heading_inside_a_cell_begins_a_slide():
@@ -80,16 +72,14 @@ def test_a_heading_inside_a_cell_begins_a_slide():
     cell = nbformat.v4.new_markdown_cell(source, id="means", metadata={"slideshow": {"slide_type": "-"}})
     code = nbformat.v4.new_code_cell("## no heading", id="code", metadata={"slideshow": {"slide_type": "slide"}})
     skipped = nbformat.v4.new_markdown_cell("## No", id="no", metadata={"slideshow": {"slide_type": "skip"}})
-    found = build_slides.slides(nbformat.v4.new_notebook(cells=[code, cell, skipped]))
+    found = slides.slides(nbformat.v4.new_notebook(cells=[code, cell, skipped]))
     assert [[part.id for part in cells] for cells in found] == [["code", "means"], ["means-2"]]
     assert found[1][0].source == "## Next\n\nMore.\n\n### Not this one"
 
 
 def test_code_can_be_hidden():
-    nb, (notes, _) = read(SHORT), build_slides.read_notes(SHORT.stem)
-    shown, hidden = (
-        build_slides.page(build_slides.deck(nb, notes, hide_code=names), "deck", "") for names in ([], ["weights"])
-    )
+    nb, (notes, _) = read(SHORT), slides.read_notes(SHORT.stem)
+    shown, hidden = (slides.page(slides.deck(nb, notes, hide_code=names), "deck", "") for names in ([], ["weights"]))
     assert "conv_weights" in shown.partition("def block_cost")[0]
     assert "conv_weights" not in hidden.partition("block_cost")[0]
     assert "[36864, 36864]" in hidden
@@ -97,10 +87,10 @@ def test_code_can_be_hidden():
 
 def test_a_slide_can_be_left_out():
     nb = read(SHORT)
-    names = [cells[0].id for cells in build_slides.slides(nb)]
-    assert [cells[0].id for cells in build_slides.slides(nb, names[1:3])] == [names[0], *names[3:]]
-    with pytest.raises(build_slides.DeckError, match="no slide to leave out is called tea-break$"):
-        build_slides.slides(nb, ["tea-break"])
+    names = [cells[0].id for cells in slides.slides(nb)]
+    assert [cells[0].id for cells in slides.slides(nb, names[1:3])] == [names[0], *names[3:]]
+    with pytest.raises(slides.DeckError, match="no slide to leave out is called tea-break$"):
+        slides.slides(nb, ["tea-break"])
 
 
 # --- what is built -----------------------------------------------------------------------------
@@ -118,9 +108,7 @@ def test_nothing_is_loaded_from_outside_and_every_file_is_there(built, name):
 
 def test_pictures_keep_their_alternative_text(built):
     nb = read(SHORT)
-    wanted = [
-        o.metadata["image/png"]["alt"] for cell in nb.cells for o in cell.get("outputs", ()) if "image/png" in o.get("data", {})
-    ]
+    wanted = [output.metadata[PNG]["alt"] for _, output in pictures(nb.cells)]
     handout = [a["alt"] for a in Elements(built / "04-bottleneck-handout.html").attributes("img")]
     deck = [a["alt"] for a in Elements(built / "04-bottleneck.html").attributes("img")]
     assert wanted and handout == wanted
@@ -128,7 +116,7 @@ def test_pictures_keep_their_alternative_text(built):
 
 
 def test_deck_has_the_notes_and_their_minutes(built):
-    notes, _ = build_slides.read_notes(SHORT.stem)
+    notes, _ = slides.read_notes(SHORT.stem)
     page = Elements(built / "04-bottleneck.html")
     clock = [int(a["data-timing"]) for a in page.attributes("section") if "data-timing" in a]
     assert set(clock) == {round(60 * note["minutes"]) for note in notes.values()}
@@ -138,11 +126,11 @@ def test_deck_has_the_notes_and_their_minutes(built):
 
 
 def test_a_failed_build_leaves_the_old_one(built, monkeypatch):
-    before = sorted(path.name for path in built.iterdir())
-    monkeypatch.setattr(build_slides, "read_notes", lambda stem: ({}, {}))
-    with pytest.raises(build_slides.DeckError, match="docs/notes/04-bottleneck.toml: no speaker's note for "):
-        build_slides.build([SHORT], built)
-    assert sorted(path.name for path in built.iterdir()) == before
+    before = contents(built)
+    monkeypatch.setattr(slides, "read_notes", lambda stem: ({}, {}))
+    with pytest.raises(slides.DeckError, match="docs/notes/04-bottleneck.toml: no speaker's note for "):
+        slides.build([SHORT], built)
+    assert contents(built) == before
     assert [path.name for path in built.parent.iterdir()] == [built.name]
 
 
@@ -165,8 +153,8 @@ def planned(chapter, kind, first, last):
     if kind == "exercise":
         text = "\n".join(cell.source for cell in read(path).cells)
         return float(re.search(rf"### Exercise {first}: .+\(.+, (\d+) min\)", text)[1])
-    notes, options = build_slides.read_notes(path.stem)
-    names = [cells[0].id for cells in build_slides.slides(read(path), options.get("leave_out", ()))]
+    notes, options = slides.read_notes(path.stem)
+    names = [cells[0].id for cells in slides.slides(read(path), options.get("leave_out", ()))]
     assert 1 <= int(first) <= int(last) <= len(names), f"{path.stem} has {len(names)} slides"
     return sum(notes[name]["minutes"] for name in names[int(first) - 1 : int(last)])
 

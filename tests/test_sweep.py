@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from processes import end, start
+from helpers import end, start
 
 from resnet_nb import paper
 from resnet_nb.data import shapes10

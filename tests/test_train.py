@@ -25,8 +25,6 @@ from resnet_nb.train import RECIPES, Recipe, Trainer, World, evaluate, fit, reci
 from resnet_nb.train import loop as trainer
 from resnet_nb.train.loop import GraphStep
 
-torch.set_num_threads(1)  # the tensors are small: threads would only wait for each other
-
 SHORT = Recipe(iterations=6, batch_size=16, lr=0.05, drops=(4,))
 
 

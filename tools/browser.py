@@ -1,6 +1,6 @@
 """Chromium for the tests that look at the result as a person does: the system's, or the one Playwright installs.
 
-python tests/browser.py        print where it is; an error when there is none
+python -m tools.browser        print where it is; an error when there is none
 """
 
 import contextlib
@@ -12,9 +12,10 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
+from tools import ROOT
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 HERE = ("127.0.0.1", "localhost", "")  # "" is the host of file:, data: and blob:
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "build" / "browser"
 
 
@@ -53,10 +54,9 @@ def picture(page, name):
 
 def serious(page):
     """What axe-core finds on the page that it calls serious or critical, one line each."""
-    found = Axe().run(page).response["violations"]
     return [
         f"{rule['id']} ({rule['impact']}): {len(rule['nodes'])} times, first {rule['nodes'][0]['html'][:200]}"
-        for rule in found
+        for rule in Axe().run(page).response["violations"]
         if rule["impact"] in ("serious", "critical")
     ]
 

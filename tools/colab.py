@@ -1,6 +1,6 @@
 """The notebooks as they start in Colab: an empty folder, the package not installed, its address not yet public.
 
-    python tests/colab.py PYTHON [NB ...]      in build/colab, made of PYTHON and of Colab's versions
+    python -m tools.colab PYTHON [NB ...]      in build/colab, made of PYTHON and of Colab's versions
 
 Git is told to fetch this checkout, as it is now, instead of the address in the first cell.
 """
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 
-import notebook_tool as tool
+from tools import ROOT, notebooks
 
 # What Colab brings (read in August 2026). Installing us must change none of it.
 COLAB_PYTHON = "3.13"
@@ -36,7 +36,7 @@ COLAB = {
 GITHUB = "https://github.com/"
 # What steers git, Python and pytest here must not steer them there.
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "PYTHON", "PYTEST", "MPL"))}
-IS_CLONE = bool(shutil.which("git")) and (tool.ROOT / ".git").exists()
+IS_CLONE = bool(shutil.which("git")) and (ROOT / ".git").exists()
 STRICT = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=600"]
 # The first one counts, as for `import`: pip cannot remove what lies outside an environment, it installs beside it.
 INSTALLED = """import importlib.metadata, json
@@ -49,11 +49,11 @@ def call(*command, env=ENV, **options):
     done = subprocess.run(command, env=env, capture_output=True, text=True, **options)
     if done.returncode:
         command = " ".join(map(str, command))
-        raise tool.NotebookError(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        raise notebooks.NotebookError(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
-def copy_checkout(to, root=tool.ROOT):
+def copy_checkout(to, root=ROOT):
     """The files of the checkout as they are now, without what git ignores."""
     for name in call("git", "ls-files", "-coz", "--exclude-standard", cwd=root).split("\0"):
         if (root / name).is_file():
@@ -61,9 +61,9 @@ def copy_checkout(to, root=tool.ROOT):
             shutil.copy(root / name, to / name)
 
 
-def publish(folder, root=tool.ROOT):
+def publish(folder, root=ROOT):
     """Make a repository of the checkout below `folder`; the environment in which git takes it for GitHub's."""
-    repo = folder / tool.repository(root)
+    repo = folder / notebooks.repository(root)
     copy_checkout(repo, root)
     author = ["-c", "user.name=trial", "-c", "user.email=trial", "-c", "commit.gpgsign=false"]
     call("git", "init", "-q", cwd=repo)
@@ -83,7 +83,7 @@ def trial(python, notebook, env):
     """Run a notebook strictly, alone in an empty folder. What its first cell had to add, as `installed`."""
     before = installed(python, env)
     if "resnet-nb" in before:
-        raise tool.NotebookError(f"{python}: resnet-nb is installed, so the first cell would do nothing")
+        raise notebooks.NotebookError(f"{python}: resnet-nb is installed, so the first cell would do nothing")
     try:
         with tempfile.TemporaryDirectory() as folder:
             shutil.copy(notebook, folder)
@@ -93,7 +93,7 @@ def trial(python, notebook, env):
         added = {name: version for name, version in after.items() if name not in before}
         call(python, "-m", "pip", "uninstall", "-q", "-y", "resnet-nb", *added, env=env, cwd="/")
     if changed := [f"{name} {before[name]}" for name in before if after.get(name) != before[name]]:
-        raise tool.NotebookError(f"{notebook.name}: the first cell changed {', '.join(changed)}")
+        raise notebooks.NotebookError(f"{notebook.name}: the first cell changed {', '.join(changed)}")
     return added
 
 
@@ -114,17 +114,17 @@ def main(argv=None):
     with tempfile.TemporaryDirectory() as folder:
         print("Making build/colab. The first time this downloads up to 3 GB.", flush=True)
         try:
-            python = environment(args.python, tool.ROOT / "build" / "colab")
+            python = environment(args.python, ROOT / "build" / "colab")
             env = publish(pathlib.Path(folder))
-        except (tool.NotebookError, OSError) as error:
+        except (notebooks.NotebookError, OSError) as error:
             sys.exit(str(error))
-        for path in args.notebooks or sorted((tool.ROOT / "notebooks").glob("*.ipynb")):
+        for path in args.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
             began = time.perf_counter()
             try:
                 added = trial(python, path, env)
                 seconds = time.perf_counter() - began
                 print(f"{path.name}: passed in {seconds:.0f} s, added {', '.join(added)}", flush=True)
-            except (tool.NotebookError, OSError) as error:
+            except (notebooks.NotebookError, OSError) as error:
                 print(error, file=sys.stderr, flush=True)
                 failed.append(path.name)
     if failed:

@@ -1,8 +1,8 @@
 """Execute the notebooks so that the stored files depend on nothing but their content.
 
-    python tests/notebook_tool.py execute [NB ...]           execute and store
-    python tests/notebook_tool.py execute --check [NB ...]   execute and compare
-    python tests/notebook_tool.py address [OWNER/NAME]       rewrite badges and first cells
+    python -m tools.notebooks execute [NB ...]           execute and store
+    python -m tools.notebooks execute --check [NB ...]   execute and compare
+    python -m tools.notebooks address [OWNER/NAME]       rewrite badges and first cells
 
 Tags it knows: `raises-exception` (the cell must raise), `nbval-ignore-output` (not compared),
 `readme-figure` (its picture goes to notebooks/images/), `badge` and `bootstrap` (rewritten).
@@ -25,10 +25,12 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tools import ROOT
+from tools.reading import PNG, code_cells, pictures, tags, title, without_widgets
+from tools.whole import write_files
+
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
-WIDGET = "application/vnd.jupyter.widget-view+json"  # its text/plain is kept
 CLIENT = {"record_timing": False, "store_widget_state": False, "coalesce_streams": True}
 CLIENT["extra_arguments"] = ["--Application.log_level=40"]  # no warning about local TCP
 COLAB = "https://colab.research.google.com"
@@ -48,14 +50,6 @@ class ThisInterpreter(AsyncKernelManager):
         return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
 
-def tags(cell):
-    return cell.metadata.get("tags", [])
-
-
-def code_cells(nb):
-    return [cell for cell in nb.cells if cell.cell_type == "code"]
-
-
 def canonical(nb):
     """A copy with canonical metadata and without widgets, of which each kernel makes its own.
 
@@ -66,27 +60,11 @@ def canonical(nb):
     for cell in nb.cells:
         kept = {key: cell.metadata[key] for key in ("tags", "slideshow") if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict({"slideshow": {"slide_type": "skip"}} | kept)
-    for output in [output for cell in code_cells(nb) for output in cell.outputs]:
-        output.get("data", {}).pop(WIDGET, None)
-    return nb
+    return without_widgets(nb)
 
 
 def as_bytes(nb):
     return (nbformat.writes(nb, version=nbformat.NO_CONVERT).rstrip("\n") + "\n").encode()
-
-
-def write_whole(files):
-    """Write {path: bytes}, all or nothing: to files beside them first, then rename."""
-    temporary = {path.with_name(f".notebook-{path.name}.tmp"): path for path in files}
-    try:
-        for new, path in temporary.items():
-            path.parent.mkdir(exist_ok=True)
-            new.write_bytes(files[path])
-        for new, path in temporary.items():
-            os.replace(new, path)
-    finally:
-        for new in temporary:
-            new.unlink(missing_ok=True)
 
 
 def execute(path, timeout=600):
@@ -110,7 +88,7 @@ def execute(path, timeout=600):
 def readme_figures(path, nb):
     """{file: PNG bytes} of the cell tagged readme-figure, if there is one."""
     cells = [cell for cell in code_cells(nb) if "readme-figure" in tags(cell)]
-    png = [o.data["image/png"] for c in cells for o in c.outputs if "image/png" in o.get("data", "")]
+    png = [output.data[PNG] for _, output in pictures(cells)]
     if len(png) != len(cells) or len(cells) > 1:
         raise NotebookError(f"{path.name}: readme-figure is for one cell with one picture")
     return {path.parent / "images" / f"{path.stem}.png": base64.b64decode(data) for data in png}
@@ -137,13 +115,13 @@ def run(path, check=False, timeout=600):
     if check and (found := list(differences(path, fresh))):
         raise NotebookError(f"{path.name}: differs: {', '.join(found)}")
     if not check:
-        write_whole(readme_figures(path, fresh) | {path: as_bytes(fresh)})
+        write_files(readme_figures(path, fresh) | {path: as_bytes(fresh)})
     print(f"{path.name}: executed in {time.perf_counter() - began:.1f} s", flush=True)
 
 
 def repository(root=ROOT):
     """OWNER/NAME, from the one place of the address."""
-    url = tomllib.loads((root / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
+    url = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
     match = re.fullmatch(rf"https://github\.com/({ADDRESS})/?", url)
     if not match:
         raise NotebookError(f"pyproject.toml: Repository is not https://github.com/OWNER/NAME: {url}")
@@ -169,9 +147,8 @@ def readme_badges(root=ROOT, repo=None):
     """The README's table of notebooks, with their titles."""
     rows = ["| Notebook | In the browser |", "|---|---|"]
     for path in sorted((root / "notebooks").glob("*.ipynb")):
-        text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-        title = re.search(r"^# (.+)$", text, re.MULTILINE)[1].strip()
-        rows.append(f"| [{title}](notebooks/{path.name}) | {badges(repo or repository(root), path.name)} |")
+        name = title(nbformat.read(path, as_version=4))
+        rows.append(f"| [{name}](notebooks/{path.name}) | {badges(repo or repository(root), path.name)} |")
     return "\n".join(rows)
 
 
@@ -207,7 +184,7 @@ def write_address(root=ROOT, repo=None):
     files = {root / name: substituted(root / name, *place) for name, place in places.items()}
     files |= {path: with_address(path, repo) for path in (root / "notebooks").glob("*.ipynb")}
     # An untouched pyproject.toml keeps its time stamp, and make does not install anew.
-    write_whole({path: data for path, data in files.items() if path.read_bytes() != data})
+    write_files({path: data for path, data in files.items() if path.read_bytes() != data})
 
 
 def main(argv=None):

@@ -1,6 +1,6 @@
 """Build the site: the executed notebooks and the teacher's page in build/site, all or nothing.
 
-python docs/build_site.py
+python -m tools.site
 """
 
 import io
@@ -16,8 +16,11 @@ from sphinx.errors import SphinxError
 from sphinx.util.console import strip_escape_sequences
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-DOCS = pathlib.Path(__file__).resolve().parent
-ROOT = DOCS.parent
+from tools import ROOT
+from tools.reading import PNG, pictures
+from tools.whole import new_folder
+
+DOCS = ROOT / "docs"
 
 
 def chapters(readme, notebooks):
@@ -33,14 +36,13 @@ def chapters(readme, notebooks):
 
 def inspect(path):
     """Refuse a notebook that is not executed, or whose pictures have no words."""
-    for cell in nbformat.read(path, as_version=4).cells:
+    cells = nbformat.read(path, as_version=4).cells
+    for cell in cells:
         if cell.cell_type == "code" and cell.execution_count is None:
             raise SphinxError(f"{path.name}: cell {cell.id} is not executed: run make notebooks")
-        for output in cell.get("outputs", []):
-            if "image/png" in output.get("data", {}) and not output.metadata.get("image/png", {}).get("alt"):
-                raise SphinxError(
-                    f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with resnet_nb.plot"
-                )
+    for cell, output in pictures(cells):
+        if not output.metadata.get(PNG, {}).get("alt"):
+            raise SphinxError(f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with resnet_nb.plot")
 
 
 def assemble(source, notebooks):
@@ -51,23 +53,21 @@ def assemble(source, notebooks):
         inspect(path)
         shutil.copy(path, source / "notebooks")
     shutil.copy(DOCS / "teaching.md", source / "docs")
-    listed = chapters((ROOT / "README.md").read_text(), notebooks)
-    (source / "index.md").write_text((DOCS / "index.md").read_text().replace("<!-- chapters -->", listed))
+    listed = chapters((ROOT / "README.md").read_text(encoding="utf-8"), notebooks)
+    index = (DOCS / "index.md").read_text(encoding="utf-8").replace("<!-- chapters -->", listed)
+    (source / "index.md").write_text(index, encoding="utf-8")
 
 
 def build(target, notebooks):
     """The site of these notebooks in the folder `target`; SphinxError, and the old site stays, if anything is wrong."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".site-", dir=target.parent) as work:
-        work, said = pathlib.Path(work), io.StringIO()
-        assemble(work / "source", notebooks)
+    said = io.StringIO()
+    with new_folder(target) as site, tempfile.TemporaryDirectory() as work:
+        source, doctrees = pathlib.Path(work) / "source", pathlib.Path(work) / "doctrees"
+        assemble(source, notebooks)
         with patch_docutils(DOCS), docutils_namespace():  # what one build registers, the next must not find
-            Sphinx(work / "source", DOCS, work / "site", work / "doctrees", "html", status=None, warning=said).build()
-        if warnings := strip_escape_sequences(said.getvalue()).replace(f"{work / 'source'}/", "").split("\n")[:-1]:
+            Sphinx(source, DOCS, site, doctrees, "html", status=None, warning=said).build()
+        if warnings := strip_escape_sequences(said.getvalue()).replace(f"{source}/", "").split("\n")[:-1]:
             raise SphinxError("; ".join(warnings))
-        if target.exists():
-            target.rename(work / "old")
-        (work / "site").rename(target)
 
 
 def main():

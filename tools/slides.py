@@ -1,6 +1,6 @@
 """Build one deck and one handout a chapter, to be opened from disk without network.
 
-    python docs/build_slides.py        from notebooks/ and docs/notes/ into build/slides
+    python -m tools.slides        from notebooks/ and docs/notes/ into build/slides
 
 A deck has the cells whose slide_type puts them on a slide; a heading `## ` inside a cell begins the next
 slide. What to say on each slide, and its minutes, stand in docs/notes/<notebook>.toml under the name of the
@@ -11,18 +11,18 @@ A handout is the whole notebook as a page to read and to print.
 
 import copy
 import html
-import importlib.util
-import pathlib
 import re
 import shutil
 import sys
-import tempfile
 import tomllib
 
 import nbformat
 from nbconvert import HTMLExporter, SlidesExporter
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from tools import ROOT
+from tools.reading import for_readers, mathjax, package, title
+from tools.whole import new_folder
+
 TEMPLATES = ROOT / "docs" / "templates"
 NOTES = ROOT / "docs" / "notes"
 OUT = ROOT / "build" / "slides"
@@ -39,28 +39,12 @@ def slide_type(cell):
     return cell.metadata.get("slideshow", {}).get("slide_type", "-")
 
 
-def title(nb):
-    """The notebook's heading without the #."""
-    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
-    return re.search(r"^# (.+)$", text, re.MULTILINE)[1].strip()
-
-
 def offline(nb, ending):
-    """A copy that needs no network and no notebooks beside it.
-
-    Its pictures carry their alternative text, which nbconvert would drop; a badge becomes its words; and a
-    link to a notebook leads to the page with that ending.
-    """
-    nb = copy.deepcopy(nb)
+    """The notebook for readers; a link to another one leads to the page with that ending."""
+    nb = for_readers(nb)
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            source = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", cell.source)
-            cell.source = re.sub(r"\]\((\d\d-[\w-]+)\.ipynb\)", rf"](\1{ending})", source)
-    for output in [o for cell in nb.cells for o in cell.get("outputs", ())]:
-        data = output.get("data", {})
-        if png := data.pop("image/png", None):
-            alt = html.escape(output.metadata["image/png"]["alt"])
-            data["text/html"] = f'<img alt="{alt}" src="data:image/png;base64,{png.strip()}">'
+            cell.source = re.sub(r"\]\((\d\d-[\w-]+)\.ipynb\)", rf"](\1{ending})", cell.source)
     return nb
 
 
@@ -143,15 +127,11 @@ def page(nb, template, name):
 
 def copy_assets(folder):
     """reveal.js, MathJax and our style sheets, from the installed packages."""
-    packages = {
-        name: pathlib.Path(importlib.util.find_spec(name).origin).parent
-        for name in ("sphinx_revealjs", "sphinx-mathjax-offline")
-    }
-    reveal = packages["sphinx_revealjs"] / "_static" / "revealjs"
+    reveal = package("sphinx_revealjs") / "_static" / "revealjs"
     for name in ("dist/reveal.js", "dist/reveal.css", "plugin/notes/notes.js", "LICENSE"):
         (folder / "reveal" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(reveal / name, folder / "reveal" / name)
-    shutil.copy(packages["sphinx-mathjax-offline"] / "static" / "mathjax" / "tex-svg.js", folder)
+    shutil.copy(mathjax(), folder)
     for path in TEMPLATES.glob("*.[cj]s*"):
         shutil.copy(path, folder)
     (folder / "reveal" / "dist" / "theme").mkdir()
@@ -170,9 +150,8 @@ def index(chapters):
 
 def build(paths, out):
     """Write decks, handouts and index of these notebooks into the folder `out`; all or nothing."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent) as temporary:
-        folder, chapters = pathlib.Path(temporary) / "slides", []
+    chapters = []
+    with new_folder(out) as folder:
         copy_assets(folder / "assets")
         for path in paths:
             nb = nbformat.read(path, as_version=4)
@@ -186,8 +165,6 @@ def build(paths, out):
                 (folder / f"{path.stem}{ENDINGS[template]}").write_text(text, encoding="utf-8")
             chapters.append((path.stem, title(nb), len(notes), sum(note["minutes"] for note in notes.values())))
         (folder / "index.html").write_text(index(chapters), encoding="utf-8")
-        shutil.rmtree(out, ignore_errors=True)
-        folder.rename(out)
 
 
 def main():

@@ -1,0 +1,38 @@
+"""Several files, or a folder of them, written all or none; a single file is for `resnet_nb.files.write_atomically`."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+
+
+def write_files(contents):
+    """Write {path: bytes}: to files beside them first, then rename."""
+    temporary = {path.with_name(f".{path.name}.tmp"): path for path in contents}
+    try:
+        for new, path in temporary.items():
+            path.parent.mkdir(exist_ok=True)
+            new.write_bytes(contents[path])
+        for new, path in temporary.items():
+            os.replace(new, path)
+    finally:
+        for new in temporary:
+            new.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(target):
+    """A folder to be filled, which then takes the place of `target`; if anything fails, the old one stays as it was."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as work:
+        new, old = pathlib.Path(work) / "new", pathlib.Path(work) / "old"
+        new.mkdir()
+        yield new
+        if target.exists():
+            target.rename(old)
+        try:
+            new.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise
