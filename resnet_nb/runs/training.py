@@ -51,7 +51,7 @@ def run(
     use, cannot be written, or has damaged checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a
     file cannot be written on the way or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
     """
-    require_int("seed", seed, 0)
+    require_int("seed", seed, 0, 2**63 - 1)
     overrides = overrides or {}
     if "num_classes" in overrides:
         raise InputError("num_classes is no override of a training: it comes from the data")
