@@ -156,3 +156,14 @@ def test_a_module_that_a_notebook_imports_names_the_notebook():
         spans = [re.split("-| to ", part) for part in said[1].split(", ")]
         named = {f"{number:02}" for span in spans for number in range(int(span[0]), int(span[-1]) + 1)}
         assert numbers <= named, f"{name} is used by {', '.join(sorted(numbers - named))}, too"
+
+
+def test_every_file_that_is_named_is_there():
+    """In the prose of the notebooks, the pages and the notes: a move leaves no dead path."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs" / "notes").glob("*.toml")]
+    for page in [*pages, *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
+        text = page.read_text(encoding="utf-8")
+        for path in set(re.findall(r"\b(?:resnet_nb|tests|tools|docs|notebooks)/[\w./-]*\w\.[a-z]{2,5}\b", text)):
+            assert (ROOT / path).exists(), f"{page.name} names {path}, which is not there"
+        for module in set(re.findall(r"python -m (tools\.\w+|resnet_nb)\b", text)):
+            assert list(ROOT.glob(module.replace(".", "/") + "*")), f"{page.name} runs {module}, which is not there"
