@@ -1,7 +1,17 @@
-"""Claims that can fail: one line printed when they hold, an error when they do not."""
+"""Claims that can fail: one line printed when they hold, an error when they do not (all notebooks)."""
 
 import math
 import textwrap
+
+HELP = {"text": " Leave out the quotation marks.", "a function": " Call it and answer with what it returns."}
+UNIT = "Which unit?"
+FACTORS = {2: "Is something counted twice, or left out?", 100: "Percent, or a fraction?", 1_000: UNIT, 1_000_000: UNIT}
+TIMES = {  # how many times too large -> what to say
+    1: "Within 1 %. Is it rounded as the question asks, or is a small part left out?",
+    -1: "The size is right, the sign is not.",
+    **{factor: f"It is {factor:,} times too large. {why}" for factor, why in FACTORS.items()},
+    **{1 / factor: f"It is {factor:,} times too small. {why}" for factor, why in FACTORS.items()},
+}
 
 
 class CheckFailed(AssertionError):
@@ -11,19 +21,16 @@ class CheckFailed(AssertionError):
 def check(claim: str, got, want=True, tol: float = 0) -> None:
     """Print one line if `got` equals `want` (within `tol`, for numbers); raise CheckFailed if not.
 
-    claim: a statement that reads well with the value after it, such as "parameters of ResNet-20".
-    Sequences and dicts are compared element by element.
+    claim: a statement that reads well with the value after it, such as "parameters of ResNet-20". Sequences and dicts are
+    compared element by element.
     """
     if not _same(got, want, tol):
         within = f" within {tol:g}" if tol else ""
         show = repr if _text(got) == _text(want) else _text  # more digits where these do not tell them apart
         raise CheckFailed(f"{claim}: got {show(got)}, expected {show(want)}{within}")
-    if want is True:
-        print(f"✓ {claim}")
-    elif tol and _text(got) != _text(want):
-        print(f"✓ {claim}: {_text(got)} (expected {_text(want)}, within {tol:g})")
-    else:
-        print(f"✓ {claim}: {_text(got)}")
+    value = "" if want is True else f": {_text(got)}"
+    expected = f" (expected {_text(want)}, within {tol:g})" if value and tol and _text(got) != _text(want) else ""
+    print(f"✓ {claim}{value}{expected}")
 
 
 def feedback(answer, want, tol: float = 0, mistakes: dict | None = None) -> None:
@@ -53,15 +60,6 @@ def _verdict(answer, want, tol: float, mistakes: dict) -> str:
     return f"✗ {_short(answer)} is not it. {_difference(answer, want, tol)}"
 
 
-HELP = {"text": " Leave out the quotation marks.", "a function": " Call it and answer with what it returns."}
-FACTORS = {  # how many times too large or too small -> what to look for
-    2: "Is something counted twice, or left out?",
-    100: "Percent, or a fraction?",
-    1_000: "Which unit?",
-    1_000_000: "Which unit?",
-}
-
-
 def _difference(answer, want, tol: float) -> str:
     """What is wrong with an answer of the right form, judged by its values alone."""
     if isinstance(want, (list, tuple)) and _same(answer[::-1], want, tol):
@@ -74,26 +72,15 @@ def _difference(answer, want, tol: float) -> str:
 
 def _size(pairs: list) -> str:
     """What the sizes tell of pairs (answer, wanted) that differ."""
-    unknown = "Look at the hints and try again."
-    if not all(type(value) in (int, float) for pair in pairs for value in pair):
-        return unknown
-    if len(pairs) == 1 and abs(pairs[0][0] - pairs[0][1]) == 1:
-        return "It is off by one."
-    if all(a == w // 1 for a, w in pairs):
-        return "The decimals are missing. Were they cut off, by // or int()?"
-
-    def times(factor):
-        return all(math.isclose(a, factor * w, rel_tol=0.01) for a, w in pairs)
-
-    if times(1):
-        return "Within 1 %. Is it rounded as the question asks, or is a small part left out?"
-    if times(-1):
-        return "The size is right, the sign is not."
-    for factor, why in FACTORS.items():
-        for exact, much in ((factor, "large"), (1 / factor, "small")):
-            if times(exact):
-                return f"It is {factor:,} times too {much}. {why}"
-    return unknown
+    if all(type(value) in (int, float) for pair in pairs for value in pair):
+        if len(pairs) == 1 and abs(pairs[0][0] - pairs[0][1]) == 1:
+            return "It is off by one."
+        if all(a == w // 1 for a, w in pairs):
+            return "The decimals are missing. Were they cut off, by // or int()?"
+        for times, words in TIMES.items():
+            if all(math.isclose(a, times * w, rel_tol=0.01) for a, w in pairs):
+                return words
+    return "Look at the hints and try again."
 
 
 def _plain(value):
@@ -107,10 +94,9 @@ def _form(value) -> str:
     """What kind of answer it is, in words."""
     if isinstance(value, (list, tuple)):
         sizes = "×".join(map(str, _sizes(value)))
-        return f"a list of {sizes} value{'s' * (sizes != '1')}"
-    names = {bool: "True or False", int: "one number", float: "one number", str: "text"}
+        return f"a list of {sizes} value" + ("" if sizes == "1" else "s")
     other = "a function" if callable(value) else f"of type {type(value).__name__}"
-    return names.get(type(value), other)
+    return {bool: "True or False", int: "one number", float: "one number", str: "text"}.get(type(value), other)
 
 
 def _sizes(value) -> list:

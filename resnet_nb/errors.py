@@ -35,11 +35,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def require_int(name: str, value, least: int, most: int = 2**63 - 1) -> None:
+def require_int(name: str, value, least: int, most: int | None = None) -> None:
     """Raise InputError unless `value` is an integer from `least` to `most`; True and False are none."""
-    if type(value) is not int or not least <= value <= most:
+    if type(value) is not int or value < least or (most is not None and value > most):
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        upper = "" if most >= 2**63 - 1 else f" up to {most:,}"
+        upper = "" if most is None else f" up to {most:,}"
         raise InputError(f"{name} must be {kind}{upper}, got {str(value)[:40]!r}")
 
 

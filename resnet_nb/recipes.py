@@ -1,6 +1,6 @@
-"""What is known without torch: the networks' names, how they are trained, and the named lists of runs.
+"""What is known without torch: names of networks, recipes, and the named lists of runs (notebooks 01, 07-09, 11, 12).
 
-Recipes are those of arXiv 1512.03385 (§3.4, §4.2) and 1603.05027, and shorter ones (notebooks 01, 07, 08, 11).
+Recipes are those of arXiv 1512.03385 (§3.4, §4.2) and 1603.05027, and shorter ones.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Sliders over a figure: moving one draws it again. Where nothing runs, a sentence stands in their place."""
+"""Sliders over a figure: moving one draws it again; where nothing runs, a sentence stands there (notebooks 04, 08, 12, 13)."""
 
 import base64
 import html
@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 import ipywidgets
 
 from resnet_nb.errors import InputError, first_line
-from resnet_nb.plot import Figure
+from resnet_nb.plot.figure import Figure
 
 VIEW = "application/vnd.jupyter.widget-view+json"
+LOOK = {"continuous_update": False, "style": {"description_width": "initial"}}  # draw when let go; show the whole label
 
 
 class Explorer:
     """Sliders and, under them, the figure of their values with its description; made by `explore`, shown by Jupyter.
 
-    sliders: name of the control -> slider. picture: the HTML under them. box: both. The plain-text form says
-    what can be moved; it is all that remains where no kernel runs.
+    sliders: name of the control -> slider. picture: the HTML under them. box: both. The plain-text form says what can be
+    moved; it is all that remains where no kernel runs.
     """
 
     def __init__(self, draw: Callable[..., Figure], sliders: dict[str, ipywidgets.SelectionSlider]):
@@ -39,10 +40,9 @@ class Explorer:
         try:
             self.picture.value = self._drawn()
         except Exception as error:  # no cell is running that could show it
-            expected = isinstance(error, InputError)
-            name = "" if expected else f"{type(error).__name__}: "
+            name = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             self.picture.value = f'<p role="alert">{html.escape(name + first_line(error))}</p>'
-            if not expected:
+            if name:
                 raise
 
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -54,31 +54,24 @@ class Explorer:
 def explore(draw: Callable[..., Figure], /, **controls: Sequence) -> Explorer:
     """One slider for each control; moving it calls `draw` with the values of all and shows the figure.
 
-    draw: takes the controls by name and returns a figure of `plot`. controls: name -> the values to choose from,
-    in their order; in the label underscores become spaces. A slider starts at draw's default, or without one at
-    the first value. An InputError of a later call is shown as its line. Raises InputError if the controls do not fit
-    `draw`, if one is not a list or range of at least two values, and what the first call of `draw` raises.
+    draw: takes the controls by name and returns a figure of `plot`. controls: name -> the values to choose from, in their
+    order; in the label underscores become spaces. A slider starts at draw's default, or without one at the first value. An
+    InputError of a later call is shown as its line. Raises InputError if the controls do not fit `draw`, if one is not a
+    list or range of at least two values, and what the first call of `draw` raises.
     """
+    signature = inspect.signature(draw)
     try:
-        inspect.signature(draw).bind(**controls)
+        signature.bind(**controls)
     except TypeError as error:
-        raise InputError(
-            f"the sliders ({', '.join(controls) or 'none'}) do not fit draw{inspect.signature(draw)}: {error}"
-        ) from error
+        raise InputError(f"the sliders ({', '.join(controls) or 'none'}) do not fit draw{signature}: {error}") from error
     sliders = {}
     for name, values in controls.items():
         if not isinstance(values, (list, tuple, range)) or len(values) < 2:
             raise InputError(f"{name} must be a list or a range of two or more values, got {values!r}")
-        start = inspect.signature(draw).parameters[name].default
+        start = signature.parameters[name].default
         start = values[0] if start is inspect.Parameter.empty else start
         if start not in values:
             raise InputError(f"{name} starts at draw's default {start!r}, which is not among its values {list(values)}")
-        sliders[name] = ipywidgets.SelectionSlider(
-            options=values,
-            value=start,
-            description=name.replace("_", " "),
-            continuous_update=False,
-            style={"description_width": "initial"},
-        )
+        sliders[name] = ipywidgets.SelectionSlider(options=values, value=start, description=name.replace("_", " "), **LOOK)
         sliders[name].tooltip = f"{values[0]} to {values[-1]}"  # without one the label's tooltip reads "null"
     return Explorer(draw, sliders)

@@ -1,5 +1,6 @@
 """`python -m resnet_nb`: what it prints, what it writes, and one line for bad input."""
 
+import ast
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -14,27 +16,30 @@ import torch
 
 from resnet_nb import OLDEST_TORCH, __version__, train
 from resnet_nb.bench import Bench, bench
-from resnet_nb.cli import commands, main
-from resnet_nb.cli.parser import COMMANDS, RECIPES, SWEEPS, WELCOME, parser
+from resnet_nb.cli import COMMANDS, OPTION_OF, WELCOME, commands, main, parser
 from resnet_nb.data import load, shapes10
+from resnet_nb.errors import InputError
 from resnet_nb.paper import counts
-from resnet_nb.recipes import SWEEPS as JOBS
+from resnet_nb.progress import shown
 
 FILES = ["log.jsonl", "run.json", "weights.safetensors"]
+
+
+def write_pictures(root, data):
+    """The images of a data set as a folder of PNG files."""
+    for part in ("train", "test"):
+        images, labels = getattr(data, f"{part}_images"), getattr(data, f"{part}_labels")
+        for i, (image, label) in enumerate(zip(images.numpy(), labels)):
+            folder = root / part / data.classes[label]
+            folder.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:02}.png")
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """A folder of shapes: 40 images to train on and 20 to test, 32x32 pixels, as PNG."""
-    root, data = tmp_path_factory.mktemp("data") / "shapes", shapes10(40, 20)
-    for part, images, labels in (
-        ("train", data.train_images, data.train_labels),
-        ("test", data.test_images, data.test_labels),
-    ):
-        for i, (image, label) in enumerate(zip(images.numpy(), labels)):
-            folder = root / part / data.classes[label]
-            folder.mkdir(parents=True, exist_ok=True)
-            PIL.Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{i:02}.png")
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    write_pictures(root, shapes10(40, 20))
     load(root)  # decoded once, so that no test sees the bar of the first time
     return root
 
@@ -131,8 +136,8 @@ def test_without_arguments_it_says_what_it_can_do(tmp_path):
 def test_what_is_proposed_first_works_in_an_empty_folder(tmp_path, monkeypatch, capsys):
     """As it stands, but with fewer and smaller steps."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "recipe_for", lambda *args: train.RECIPES["live"].shortened(2))
-    monkeypatch.setattr("resnet_nb.data.shapes10", lambda progress: shapes10(40, 20))
+    monkeypatch.setattr(commands, "recipe_for", lambda *args: train.RECIPES["live"].shortened(2))
+    monkeypatch.setattr("resnet_nb.data.shapes10", lambda: shapes10(40, 20))
     proposed = [shlex.split(line)[3:] for line in WELCOME.splitlines() if line.startswith("  python -m resnet_nb ")]
     assert [words[0] for words in proposed] == ["describe", "train", "evaluate"]
     assert [main(words) for words in proposed] == [0, 0, 0]
@@ -147,16 +152,6 @@ def test_every_command_has_help_with_examples(name, capsys):
         main([name, "--help"])
     out = capsys.readouterr().out
     assert caught.value.code == 0 and f"-m resnet_nb {name} " in out.partition("\nexamples:\n")[2]
-
-
-def test_help_lists_every_recipe_and_every_sweep():
-    for name, what in RECIPES.items():
-        recipe = train.RECIPES[name]
-        assert what.startswith(f"{recipe.iterations:,} iterations of {recipe.batch_size} images"), name
-    for name, what in SWEEPS.items():
-        assert what.startswith(f"{len(JOBS[name])} runs"), name
-    assert (RECIPES.keys(), SWEEPS.keys()) == (train.RECIPES.keys(), JOBS.keys())
-    assert COMMANDS.keys() == commands.COMMANDS.keys()
 
 
 @pytest.mark.parametrize("installed", ["2.5.1", "2.5.1+cu124", "1.13.1"])
@@ -201,12 +196,22 @@ def test_a_terminal_shows_what_takes_seconds(trained, pictures, tmp_path, monkey
 
 def test_bars_of_drawing_and_of_the_bench(monkeypatch):
     terminal = on_a_terminal(monkeypatch)
-    data = shapes10(96, 10, progress=True)
-    assert re.search(r"drawing shapes10: .* 0/96 ", terminal.getvalue()) and terminal.left() == ""
     for peak in ("_peak_flops", "_peak_bytes"):
         monkeypatch.setattr(f"resnet_nb.bench.{peak}", lambda *args: 1e9)
-    bench("cifar-resnet8", data, batch_size=32, rounds=2, seconds=0.01, progress=True)
+    with shown():
+        data = shapes10(96, 10)
+        assert re.search(r"drawing shapes10: .* 0/96 ", terminal.getvalue()) and terminal.left() == ""
+        bench("cifar-resnet8", data, batch_size=32, rounds=2, seconds=0.01)
     assert re.search(r"cifar-resnet8: 100%.*6/6", terminal.getvalue())  # one timing to set up and two rounds, of each loop
+
+
+def test_only_the_command_line_shows_bars_and_only_one_process(monkeypatch):
+    terminal = on_a_terminal(monkeypatch)
+    shapes10(96, 10)  # as a notebook calls it
+    monkeypatch.setenv("RANK", "1")
+    with shown():
+        shapes10(96, 10)
+    assert terminal.getvalue() == ""
 
 
 def test_a_file_gets_no_bar_of_what_is_soon_over(trained, capsys):
@@ -258,9 +263,21 @@ def test_a_run_on_the_validation_split_is_evaluated_on_it(tmp_path, capsys):
     assert f"test error {last_line(tmp_path / 'out')['test_error']:.2f} %" in out and err == ""
 
 
+@pytest.mark.parametrize("split, before, after", [("validation", "old", "new"), ("test", "new-validation", "new")])
+def test_the_split_of_a_run_is_known_by_its_images_not_by_the_name_of_the_folder(tmp_path, capsys, split, before, after):
+    write_pictures(tmp_path / before, shapes10(100, 20))
+    args = ["train", "cifar-resnet8", "--data", tmp_path / before, "--recipe", "live", "--iterations", 1]
+    assert call(*args, "--out", tmp_path / "out", *["--validation"] * (split == "validation")) == 0
+    (tmp_path / before).rename(tmp_path / after)
+    capsys.readouterr()
+    assert call("evaluate", tmp_path / "out", "--data", tmp_path / after) == 0
+    (out, err), line = capsys.readouterr(), last_line(tmp_path / "out")
+    assert f"test error {line['test_error']:.2f} %, loss {line['test_loss']:.4f}" in out and err == ""
+
+
 def test_bench_prints_both_loops_and_the_floors(capsys, monkeypatch):
     found = Bench(128, [0.4, 0.6], [0.2, 0.2], 8e9, 1e11, 2e9, 1e11)
-    monkeypatch.setattr(commands, "bench", lambda name, data, device, precision, progress: found)
+    monkeypatch.setattr(commands, "bench", lambda name, data, device, precision: found)
     assert main(["bench", "cifar-resnet20", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "cifar-resnet20, float32, cpu" in out
@@ -311,13 +328,69 @@ def refused(capsys, folder, *args):
     return err
 
 
+STRINGS = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+
+
+def test_no_error_below_the_command_line_names_an_option():
+    """Who calls the package from a notebook has no options; whole strings, docstrings too."""
+    package = Path(commands.__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        if path.is_relative_to(package / "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not set(STRINGS.findall(node.value)) - {"--upgrade"}, f"{path}:{node.lineno}"  # pip's
+
+
+def test_every_setting_that_an_error_names_has_an_option():
+    package, options = Path(commands.__file__).parents[1], {flag for c in COMMANDS.values() for flag, _ in c.options}
+    named = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("InputError", "InUseError"):
+                named |= {argument.value for argument in node.args[1:] if isinstance(argument, ast.Constant)}
+    assert {"out", "download"} <= named <= OPTION_OF.keys()
+    assert set(OPTION_OF.values()) - options == {"torchrun --nproc-per-node"}
+
+
+@pytest.mark.parametrize(
+    "message, setting, line",
+    [
+        ("x holds no run; choose another folder", "out", "x holds no run; choose another folder (--out)"),
+        ("x is missing; load it with download=True", "download", "x is missing; load it with --download"),
+        ("it cannot be downloaded", "download", "it cannot be downloaded (--download)"),
+        ("choose cuda", "device", "choose cuda (--device)"),
+        ("start fewer", "processes", "start fewer (torchrun --nproc-per-node)"),
+        ("no data", "", "no data"),
+        ("bottleneck=True is for preact", "", "bottleneck=True is for preact"),
+    ],
+)
+def test_the_command_line_names_the_option_that_would_help(capsys, monkeypatch, message, setting, line):
+    def refuse(args):
+        raise InputError(message, setting)
+
+    monkeypatch.setattr(commands, "run_describe", refuse)
+    assert main(["describe", "resnet50"]) == 2
+    assert capsys.readouterr() == ("", f"error: {line}\n")
+
+
+def test_missing_data_and_a_folder_in_the_way_are_told_with_their_options(capsys, tmp_path, pictures, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    monkeypatch.chdir(tmp_path)
+    args = ["train", "cifar-resnet8", "--recipe", "live", "--out", "out", "--data"]
+    told = "error: out is not empty and holds no run; choose another folder (--out)\n"
+    assert refused(capsys, tmp_path, *args, pictures) == told
+    assert "data_batch_1 is missing; load it with --download, or unpack" in refused(capsys, tmp_path, *args, "cifar10")
+
+
 TRAIN = {"name": "cifar-resnet8", "--data": "PICTURES", "--out": "OUT", "--recipe": "live", "--iterations": "2"}
 BAD_TRAINING = [
     ({"name": "cifar-resnet9"}, "6n+2"),
     ({"name": "resnet9"}, "18, 34, 50, 101, 152"),
     ({"name": "alexnet"}, "cifar-resnet<6n+2>"),
     ({"--data": "no/such/folder"}, "no/such/folder"),
-    ({"--recipe": "fast"}, "cifar, preact, imagenet, live"),
+    ({"--recipe": "fast"}, "cifar, preact, imagenet, eighth, live"),
     ({"--recipe": "cifar"}, "40"),  # its batch of 128 is more than there are
     ({"--iterations": "0"}, "positive"),
     ({"--iterations": "-3"}, "positive"),
@@ -442,5 +515,10 @@ def test_a_loss_that_is_not_finite_is_a_failure_of_the_training(capsys, tmp_path
     args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path / "out", "--recipe", "hot"]
     assert call(*args) == 1
     out, err = capsys.readouterr()
-    assert re.match(r"error: .*at iteration \d+ .*no checkpoint was written", err.splitlines()[-1]) and out == ""
+    assert (
+        re.match(
+            r"error: .* not finite (at iteration \d+|after \d+ iterations).*no checkpoint was written", err.splitlines()[-1]
+        )
+        and out == ""
+    )
     assert not (tmp_path / "out" / "weights.safetensors").exists()

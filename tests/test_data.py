@@ -1,6 +1,7 @@
 """Data sets, augmentation and the stream of batches; files that are missing, damaged or slow to come."""
 
 import http.server
+import inspect
 import io
 import os
 import pickle
@@ -22,7 +23,7 @@ import torch.nn.functional as F
 from helpers import md5
 from torchvision.datasets import CIFAR10
 
-from resnet_nb.data import Dataset, Stream, augment, cifar10, folder, load, shapes10
+from resnet_nb.data import Augmentation, Dataset, ImageFiles, Images, Stream, augment, cifar10, folder, load, shapes10
 from resnet_nb.errors import InputError
 from resnet_nb.train import evaluate
 
@@ -94,7 +95,7 @@ def test_shapes10_needs_more_than_a_linear_model(shapes):
     train, test = (data.center(images).flatten(1) for images in (data.train_images, data.test_images))
     linear = torch.nn.Linear(train.shape[1], 10)
     optimizer = torch.optim.SGD(linear.parameters(), lr=0.02, momentum=0.9)
-    for epoch in range(12):
+    for _ in range(12):
         for batch in torch.randperm(len(train)).split(250):
             optimizer.zero_grad()
             F.cross_entropy(linear(train[batch]), data.train_labels[batch]).backward()
@@ -299,6 +300,25 @@ def test_other_batch_sizes_are_refused(batch_size):
     with pytest.raises(InputError) as caught:
         Stream(random_dataset(50), batch_size, seed=0)
     assert "50" in one_line(caught) and str(batch_size) in one_line(caught)
+
+
+def test_images_in_memory_and_in_files_are_one_protocol(pictures):
+    members = [name for name in vars(Images) if not name.startswith("_") and callable(getattr(Images, name))]
+    assert {"center", "stream", "test_batches", "to"} <= set(members)
+    small = Augmentation(shorter_side=(9, 9), crop=8, test_side=9)
+    for data in (random_dataset(6), load(pictures.path, augmentation=small)):
+        assert isinstance(data, Images)  # every name is there
+        for name in members:
+            asked, had = (list(inspect.signature(getattr(kind, name)).parameters.values()) for kind in (Images, type(data)))
+            fixed = [p for p in asked if p.kind is not p.VAR_POSITIONAL]
+            assert [(p.name, p.default) for p in had[: len(fixed)]] == [(p.name, p.default) for p in fixed], name
+        images, labels = next(data.test_batches(data.test_batch))
+        assert images.shape[1:] == data.shape and images.dtype == torch.uint8 and labels.dtype == torch.int64
+        assert data.center(images).dtype == torch.float32 and data.to("cpu").fingerprint == data.fingerprint
+        stream = data.stream(2, seed=0)
+        images, labels = stream.batch(1)
+        assert images.shape == (2, *data.shape) and torch.equal(labels, data.train_labels[stream.indices(1)[0]])
+        assert stream.recordable == isinstance(data, Dataset) != isinstance(data, ImageFiles)
 
 
 # ---- image folders
@@ -531,6 +551,12 @@ def test_cifar10_is_read(fake, monkeypatch):
     fake.assert_read(load("cifar10"))
 
 
+def test_files_that_torchvision_finds_whole_are_not_hashed_again(fake, monkeypatch):
+    fake.write()
+    monkeypatch.setattr(cifar10, "calculate_md5", lambda path: pytest.fail(f"{path} was hashed again"))
+    fake.assert_read(load(fake.path))
+
+
 class Payload:
     """Unpickling it leaves a trace."""
 
@@ -558,7 +584,12 @@ def test_faulty_cifar10_files_are_refused_by_name(fake, name, fault):
     message = one_line(caught)
     assert str(path) in message
     if fault == "missing":
-        assert "--download" in message and CIFAR10.filename in message and CIFAR10.tgz_md5 in message
+        assert (
+            caught.value.setting == "download"
+            and "download=True" in message
+            and CIFAR10.filename in message
+            and CIFAR10.tgz_md5 in message
+        )
     else:
         assert md5(fake.files[name]) in message and md5(path.read_bytes()) in message
     assert not trace.exists()  # a file is not unpickled before its check sum is known

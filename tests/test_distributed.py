@@ -135,7 +135,7 @@ def test_a_stopped_pair_continues_to_the_same_bits(pair, tmp_path):
 def one_fails(world, out):
     """Rank 1 cannot read the data, say: both must end, with the reason, before anything is written."""
     try:
-        with world.agreed():
+        with world.refuse_together():
             if world.rank == 1:
                 raise InputError("no data at 'x'")
     except InputError as error:
@@ -158,8 +158,8 @@ def test_what_one_rank_cannot_do_ends_all_with_the_reason(tmp_path):
 
 def test_ranks_that_read_different_checkpoints_are_told(monkeypatch):
     for values, same in (((5, 5), True), ((5, 6), False), ((0, 3), False)):
-        monkeypatch.setattr(World, "add", lambda self, value: torch.tensor(values))
-        assert World(0, 2).same(values[0]) is same
+        monkeypatch.setattr(World, "sum", lambda self, value, values=values: torch.tensor(values))
+        assert World(0, 2).all_equal(values[0]) is same
 
 
 def children(process):

@@ -151,8 +151,8 @@ def test_a_module_that_a_notebook_imports_names_the_notebook():
         first = ast.get_docstring(MODULES[NAMES[name]]).splitlines()[0]
         if "(all notebooks)" in first:
             continue
-        said = re.search(r"\(notebooks? ([\d, -]+)\)|; notebooks? ([\d, -]+)\)", first)
+        said = re.search(r"notebooks? (\d\d(?:(?:, |-| to )\d\d)*)", first)
         assert said, f"the first line of {name} does not say which notebooks use it: {', '.join(sorted(numbers))}"
-        spans = [part.strip().split("-") for part in (said[1] or said[2]).split(",")]
+        spans = [re.split("-| to ", part) for part in said[1].split(", ")]
         named = {f"{number:02}" for span in spans for number in range(int(span[0]), int(span[-1]) + 1)}
         assert numbers <= named, f"{name} is used by {', '.join(sorted(numbers - named))}, too"

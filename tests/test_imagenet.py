@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,14 @@ from helpers import start as start_process
 from helpers import start_ranks as start
 from torchvision.transforms import v2
 
-from resnet_nb import data, models, paper, train
+from resnet_nb import data, models, paper, recipes, train
 from resnet_nb.cli import main
 from resnet_nb.data import Augmentation, streamed
 from resnet_nb.data.views import ColorShift, seeded, ten_crops
 from resnet_nb.errors import InputError, Interrupted, TrainingStopped
 from resnet_nb.files import sha256
 from resnet_nb.models import weights as weights_module
-from resnet_nb.runs import checkpoint, load_run, run
+from resnet_nb.runs import augmentation_of, checkpoint, load_run, run
 from resnet_nb.train import RECIPES, Recipe, evaluate, recipe_for
 from resnet_nb.train.evaluation import dense_logits, multi_scale_scores, scores_of, ten_crop_scores, top_k_error
 
@@ -59,7 +59,7 @@ def test_the_recipe_is_the_printed_one():
     )
     assert recipe.lr == printed["lr"]["start"] == 0.1
     assert recipe.iterations == printed["max_iterations"] == 600_000
-    assert recipe.augmentation == Augmentation(shorter_side=(256, 480), crop=224, color=0.1, test_side=256)
+    assert recipe.augmentation == recipes.Augmentation(shorter_side=(256, 480), crop=224, color=0.1, test_side=256)
     assert printed["resize"].endswith("[256, 480]") and printed["crop"] == 224
     # nothing but the plateaus changes the learning rate
     assert not recipe.drops and recipe.warmup_lr is None and recipe.patience == 5  # the patience is ours
@@ -83,7 +83,7 @@ def test_plateaus_are_those_of_torch(patience):
 def test_the_training_drops_at_a_plateau_and_after_a_resume(monkeypatch):
     rates = []
     errors = iter([50, 40, 40, 41, 39, 39.5, 39.5, 38, 37, 36])
-    monkeypatch.setattr("resnet_nb.train.loop.evaluate", lambda *args: (next(errors), 1.0))
+    monkeypatch.setattr("resnet_nb.train.loop.evaluate", lambda *args, **settings: (next(errors), 1.0))
     recipe = Recipe(iterations=10, batch_size=16, lr=0.08, drops=(), patience=2)
 
     def trainer():
@@ -246,7 +246,7 @@ def result(out):
 
 def test_the_run_says_what_it_was(whole):
     info = json.loads((whole / "run.json").read_text())
-    assert train.augmentation_of(info["recipe"]) == SMALL
+    assert asdict(augmentation_of(info["recipe"])) == asdict(SMALL)
     model, _, log = load_run(whole)
     assert model.fc.out_features == 3 and log[-1]["iteration"] == 6
 
@@ -501,6 +501,8 @@ def test_scores_of_all_test_images(files, pictures):
     with torch.no_grad():
         one, ten = model.eval()(files.center(images)).softmax(1), ten_crop_scores(model, whole, files.center, 32)
     torch.testing.assert_close(scores_of(model.train(), files), one)
+    assert model.training  # the mode is put back
+    model.eval()
     torch.testing.assert_close(scores_of(model, files, "10-crop"), ten)
     colors = torch.zeros(3)  # the mean of each channel
     many = scores_of(model, data.test_files(pictures, colors), "multi-scale")
@@ -516,35 +518,43 @@ def test_scores_of_all_test_images(files, pictures):
 # ---- the command line, at full size
 
 
-def command(rank, port, args):
-    """What torchrun starts, without its start-up time."""
+def command(rank, port, args, seen):
+    """What torchrun starts, without its start-up time; what it does with images goes into the file `seen`."""
     os.environ |= rank_variables(rank, port)
     torch.set_num_threads(1)
+    note_what_is_read(seen)
     sys.exit(main(args))
+
+
+def note_what_is_read(seen):
+    """From now on in this process: a line for each look at the mean, group of workers and beginning of a training."""
+
+    def noting(what, function):
+        def noted(*args, **settings):
+            with open(seen, "a") as file:
+                file.write(f"{what}\n")
+            return function(*args, **settings)
+
+        return noted
+
+    streamed._statistics = noting("mean", streamed._statistics)
+    streamed.DataLoader = noting("workers", streamed.DataLoader)
+    train.Trainer.train = noting("training", train.Trainer.train)
 
 
 def test_the_command_trains_with_two_processes(tmp_path):
     """The recipe as it is: 256 crops of 224x224 an iteration. Only the network is thin."""
     pictures = make_pictures(tmp_path / "tiny", 256, 6)
-    args = [
-        "train",
-        "resnet18",
-        "--set",
-        "width=1",
-        "--recipe",
-        "imagenet",
-        "--iterations",
-        "1",
-        "--data",
-        str(pictures),
-        "--out",
-        str(tmp_path / "run"),
-    ]
+    args = ["train", "resnet18", "--set", "width=1", "--recipe", "imagenet", "--iterations", "1"]
+    args += ["--data", str(pictures), "--out", str(tmp_path / "run")]
     port = free_port()
-    assert finish([start_process(command, rank, port, args) for rank in range(2)]) == [0, 0]
+    assert finish([start_process(command, rank, port, args, tmp_path / f"seen{rank}") for rank in range(2)]) == [0, 0]
+    first, second = ((tmp_path / f"seen{rank}").read_text().split() for rank in range(2))
+    assert first[:3] == ["mean", "workers", "training"]  # one process looks at the images before the training, once
+    assert second[0] == "training" and len(second) == len(first) - 2
     info = json.loads((tmp_path / "run" / "run.json").read_text())
     assert info["processes"] == 2 and info["recipe"]["augmentation"]["shorter_side"] == [256, 480]
-    assert train.augmentation_of(info["recipe"]) == RECIPES["imagenet"].augmentation
+    assert augmentation_of(info["recipe"]) == RECIPES["imagenet"].augmentation
 
 
 @pytest.mark.parametrize(

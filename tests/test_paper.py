@@ -132,7 +132,8 @@ def test_preact_table1_prints_an_error_or_a_failure():
 # Many of the printed numbers stand in one place only, where no relation guards them: these sums were taken after
 # a comparison with the transcriptions, cell by cell. Whoever corrects a number changes the sum of its table with it.
 CHECKSUMS = {
-    V1: "60ce4265 2a514e26 aeb1f904 c47f1869 b232ac27 448d9065 d3d6871e e74fe6e0 7e43dd8d d3042370 730b99b4 635e40ae 4014f1b7 f900c0f4",
+    V1: "60ce4265 2a514e26 aeb1f904 c47f1869 b232ac27 448d9065 d3d6871e "
+    "e74fe6e0 7e43dd8d d3042370 730b99b4 635e40ae 4014f1b7 f900c0f4",
     V2: "3118588f 12f3aec0 4337737f a8eddd9e 0dfb5d31",
 }
 
@@ -493,7 +494,8 @@ def test_works_from_an_archive_and_without_torch_or_pandas(tmp_path):
             package.write(root / "resnet_nb" / name, f"resnet_nb/{name}")
     code = (
         "import sys, resnet_nb.paper as p; "
-        "print(p.__file__, p.table(6).row('ResNet-110')['error'], len(p.ledger()), 'torch' in sys.modules, 'pandas' in sys.modules)"
+        "print(p.__file__, p.table(6).row('ResNet-110')['error'], len(p.ledger()), "
+        "'torch' in sys.modules, 'pandas' in sys.modules)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(archive)}, cwd=tmp_path, capture_output=True, text=True

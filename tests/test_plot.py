@@ -11,13 +11,12 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from resnet_nb import plot
-from resnet_nb.models import BasicBlock
+from resnet_nb.detection import figures as detection
+from resnet_nb.models import BasicBlock, build
 from resnet_nb.models.butcher import tableau
 from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
 from resnet_nb.paper import facts
-from resnet_nb.plot import detection
-from resnet_nb.plot.diagrams import draw_block
-from resnet_nb.plot.units import draw_unit, draw_wiring
+from resnet_nb.plot.diagrams import draw_block, draw_unit, draw_wiring
 
 LOG = [{"iteration": 10, "train_error": 60.0, "test_error": 65.0}, {"iteration": 20, "train_error": 30.04, "test_error": 41.0}]
 
@@ -122,8 +121,8 @@ def test_a_figure_is_a_small_png_with_its_alt_text():
 def shown(monkeypatch):
     """The matplotlib figures that were turned into pictures."""
     figures = []
-    picture = plot._png
-    monkeypatch.setattr(plot, "_png", lambda figure: figures.append(figure) or picture(figure))
+    picture = plot.figure._png
+    monkeypatch.setattr(plot.figure, "_png", lambda figure: figures.append(figure) or picture(figure))
     return figures
 
 
@@ -154,6 +153,57 @@ def test_lines_differ_by_more_than_color(shown, draw):
     draw()
     looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in shown[0].axes[0].lines]
     assert len(set(looks)) == len(looks) >= len(FOUR)
+
+
+TWELVE = [f"series {i}" for i in range(12)]  # there are ten colors
+PIXELS = torch.zeros(1, 3, 8, 8, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot.curves(dict.fromkeys(TWELVE, LOG), {"train_error": "training"}, "Words."),
+        lambda: plot.train_test({"panel": dict.fromkeys(TWELVE, LOG)}, "Words."),
+        lambda: plot.lines({name: [1, 2] for name in TWELVE}, "x", "y", "Words."),
+        lambda: detection.precision_recall({name: (np.array([1, 0.5]), np.array([0.5, 1])) for name in TWELVE}, "Words."),
+        lambda: plot.bars({"label": dict.fromkeys(TWELVE, 1.0)}, "unit", "Words."),
+        lambda: detection.gains({"label": dict.fromkeys(TWELVE, 1.0)}, "unit", "Words."),
+    ],
+    ids=["curves", "train_test", "lines", "precision_recall", "bars", "gains"],
+)
+def test_twelve_series_differ(shown, draw):
+    draw()
+    axis = shown[0].axes[0]
+    looks = [(line.get_color(), line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in axis.lines]
+    looks += [(bar.get_facecolor(), bar.get_hatch()) for bars in axis.containers for bar in bars]
+    looks = [look for look in looks if look[0] != "0.25"]  # the zero line of the gains
+    assert len(set(looks)) == len(looks) >= 12
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == TWELVE
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: plot.train_test({name: {"a": LOG} for name in TWELVE}, "Words."),
+        lambda: plot.bars({name: {"a": 1.0} for name in TWELVE}, "unit", "Words."),
+        lambda: plot.grids({name: torch.eye(2) for name in TWELVE}, "Words."),
+        lambda: plot.images(dict.fromkeys(TWELVE, PIXELS), "Words."),
+        lambda: plot.heat_maps(PIXELS, {name: torch.eye(8)[None] for name in TWELVE}, torch.eye(8).bool()[None], "Words."),
+        lambda: plot.blocks({name: BasicBlock(8, 8, 1, "B", "3x3") for name in TWELVE}, "Words."),
+        lambda: plot.networks({name: build("cifar-resnet8") for name in TWELVE}, "Words.", 32),
+        lambda: plot.units({name: Unit(unit_convs(4, 4, 1, False), "e", "A") for name in TWELVE}, "Words."),
+        lambda: plot.wirings({name: tableau("euler") for name in TWELVE}, "Words."),
+        lambda: detection.overlaps((0, 0, 4, 4), dict.fromkeys(TWELVE, (2, 2, 6, 6)), "Words."),
+    ],
+    ids="train_test bars grids images heat_maps blocks networks units wirings overlaps".split(),
+)
+def test_twelve_panels_or_rows_are_drawn(monkeypatch, draw):
+    figures, named = [], set()
+    monkeypatch.setattr(plot.figure, "_png", lambda figure: figures.append(figure) or b"")  # the slow part
+    draw()
+    for axis in figures[0].axes:
+        named |= {axis.get_title(), axis.get_title("left"), *(text.get_text() for text in axis.texts + axis.get_yticklabels())}
+    assert named >= set(TWELVE)
 
 
 @pytest.mark.parametrize("draw", [plot.bars, detection.gains])
@@ -189,6 +239,15 @@ def test_lines_start_at_one_unless_told(shown):
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
     looks = {(line.get_linestyle(), line.get_marker()) for line in axis.lines}
     assert len(looks) == 2  # readable without colour
+
+
+def test_an_error_leaves_no_figure_open():
+    before = plt.get_fignums()
+    with pytest.raises(KeyError):
+        plot.curves({"a": LOG}, {"no such column": "title"}, "Words.")
+    with pytest.raises(AttributeError):
+        plot.blocks({"no block": torch.nn.Conv2d(3, 3, 1)}, "Words.")
+    assert plt.get_fignums() == before
 
 
 def test_grids_write_every_number(shown):

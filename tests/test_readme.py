@@ -9,11 +9,11 @@ import pytest
 from helpers import ROOT
 
 from resnet_nb import models, train
-from resnet_nb.cli.parser import EXAMPLES, WELCOME, parser
+from resnet_nb.cli import COMMANDS, WELCOME, parser
 from resnet_nb.recipes import SWEEPS
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-HELP = "\n".join([WELCOME, *EXAMPLES.values()])
+HELP = "\n".join([WELCOME, *(command.examples for command in COMMANDS.values())])
 SOURCES = ("shapes10", "cifar10", "IMAGENET", "data/cifar10-jpeg", "data/cifar10-jpeg-1k")  # the last two as told there
 
 
@@ -43,7 +43,7 @@ ALL = shown(HELP) + shown(README)
 
 def test_the_commands_are_found():
     """What follows would pass on none."""
-    assert {command.args.command for command in shown(HELP)} == EXAMPLES.keys()
+    assert {command.args.command for command in shown(HELP)} == COMMANDS.keys()
     assert len(shown(README)) >= 15
 
 

@@ -362,7 +362,7 @@ def test_evaluation_counts_every_image_once(batch_size, training):
 def test_several_processes_count_every_image_once(data, size, monkeypatch):
     model, parts = tiny().eval(), []
     monkeypatch.setattr(World, "copy_buffers", lambda self, model: None)
-    monkeypatch.setattr(World, "add", lambda self, value: parts.append(value.clone()) or value)
+    monkeypatch.setattr(World, "sum", lambda self, value: parts.append(value.clone()) or value)
     for rank in range(size):
         evaluate(model, data, batch_size=4, world=World(rank, size))
     wrong, loss = sum(parts[:size])

@@ -1,80 +1,76 @@
 """CIFAR-10 in torchvision's layout: verified file by file, downloaded with resume."""
 
-import hashlib
 import http.client
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 from filelock import FileLock
 from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import calculate_md5
 
-from resnet_nb.errors import InputError
+from resnet_nb.data.folder import Part
+from resnet_nb.errors import InputError, first_line
 from resnet_nb.progress import bar
 
 FOLDER = CIFAR10.base_folder
 ARCHIVE_BYTES = 170_498_071
 
 
-def read(root: Path, download: bool = False):
-    """Class names, (images, labels) for training and for testing, as arrays (N, 3, 32, 32) uint8 and lists.
+def read(root: Path, download: bool = False) -> tuple[list[str], Part, Part]:
+    """Class names, (images, labels) for training and for testing: arrays (N, 3, 32, 32) uint8, and lists.
 
     Raises InputError naming the first file that is missing or does not have the published md5.
     """
-    wrong = _first_wrong(root)
-    if wrong and download:
+    try:
+        parts = [CIFAR10(str(root), train=train) for train in (True, False)]
+    except RuntimeError as error:  # torchvision compares the md5 of every file before it reads it
+        if not download:
+            raise _first_wrong(root) or InputError(first_line(error)) from error
         fetch(root)
-        wrong = _first_wrong(root)
-    if wrong:
-        raise InputError(wrong)
-    parts = [CIFAR10(str(root), train=train) for train in (True, False)]
+        return read(root)
     return parts[0].classes, *((part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
 
 
-def _first_wrong(root: Path) -> str:
-    """What is wrong with the first file that is missing or damaged, and what to do; "" if all are whole."""
+def _first_wrong(root: Path) -> InputError | None:
+    """What is wrong with the first file that is missing or damaged, and what to do."""
     for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
         path = root / FOLDER / name
         if not path.is_file():
-            return (
-                f"{path} is missing; add --download, or unpack {CIFAR10.filename} "
-                f"(md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}"
-            )
-        if (found := _md5(path)) != md5:
-            return (
-                f"{path} is damaged: {path.stat().st_size} bytes with md5 {found}, expected md5 {md5}; "
-                f"delete {root / FOLDER} and unpack or download it again"
-            )
-    return ""
+            by_hand = f"unpack {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}"
+            return InputError(f"{path} is missing; load it with download=True, or {by_hand}", "download")
+        if (actual := calculate_md5(path)) != md5:
+            damage = f"{path.stat().st_size} bytes with md5 {actual}, expected md5 {md5}"
+            todo = f"delete {root / FOLDER} and unpack or download it again"
+            return InputError(f"{path} is damaged: {damage}; {todo}", "download")
+    return None
 
 
 def fetch(root: Path) -> None:
     """Download and unpack the archive below `root`; a second call goes on where the first one stopped.
 
-    A process that comes while another one downloads waits for it. Raises InputError if the server
-    cannot be reached or the finished file has the wrong md5.
+    A process that comes while another one downloads waits for it. Raises InputError if the server cannot be reached or the
+    finished file has the wrong md5.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".download.lock"):
             if _first_wrong(root):
-                _fetch(root)
+                _download(root / CIFAR10.filename)
+                CIFAR10(str(root), download=True)  # the archive is there: only unpacks
     except OSError as error:
         raise InputError(f"cannot write to {root} ({error.strerror or error})") from error
 
 
-def _fetch(root: Path) -> None:
-    archive = root / CIFAR10.filename
+def _download(archive: Path) -> None:
     partial = archive.with_name(archive.name + ".part")
     if not archive.exists():
-        _download(CIFAR10.url, partial)
+        _go_on(CIFAR10.url, partial)
         partial.rename(archive)
-    if (found := _md5(archive)) != CIFAR10.tgz_md5:
-        raise InputError(f"{archive} is damaged: md5 {found}, expected {CIFAR10.tgz_md5}; delete it and try again")
-    CIFAR10(str(root), download=True)  # the archive is there: only unpacks
+    if (actual := calculate_md5(archive)) != CIFAR10.tgz_md5:
+        raise InputError(f"{archive} is damaged: md5 {actual}, expected {CIFAR10.tgz_md5}; delete it and try again")
 
 
-def _download(url: str, partial: Path) -> None:
+def _go_on(url: str, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     if have == ARCHIVE_BYTES:
         return
@@ -82,30 +78,15 @@ def _download(url: str, partial: Path) -> None:
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:
             resumed = reply.status == http.HTTPStatus.PARTIAL_CONTENT
-            with (
-                open(partial, "ab" if resumed else "wb") as file,
-                bar(
-                    CIFAR10.filename,
-                    ARCHIVE_BYTES,
-                    initial=have if resumed else 0,
-                    unit="B",
-                    unit_scale=True,
-                ) as shown,
-            ):
+            size = {"unit": "B", "unit_scale": True, "initial": have if resumed else 0}
+            with open(partial, "ab" if resumed else "wb") as file, bar(CIFAR10.filename, ARCHIVE_BYTES, **size) as shown:
                 while chunk := reply.read(1 << 16):
                     file.write(chunk)
                     shown.update(len(chunk))
         if partial.stat().st_size < ARCHIVE_BYTES:
             raise ConnectionError("the server closed the connection early")
-    except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+    except (http.client.HTTPException, OSError) as error:
         have = partial.stat().st_size if partial.exists() else 0
-        raise InputError(
-            f"cannot download {url} ({error}); {have / 1e6:.0f} of {ARCHIVE_BYTES / 1e6:.0f} MB are kept in {partial}: "
-            f"run the same command again to go on, or place {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) "
-            f"in {partial.parent} yourself"
-        ) from error
-
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+        kept = f"{have / 1e6:.0f} of {ARCHIVE_BYTES / 1e6:.0f} MB are kept in {partial}: run the same command again to go on"
+        by_hand = f"place {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) in {partial.parent} yourself"
+        raise InputError(f"cannot download {url} ({error}); {kept}, or {by_hand}") from error

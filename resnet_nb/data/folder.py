@@ -3,6 +3,7 @@
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -15,54 +16,58 @@ from resnet_nb.files import sha256, write_atomically
 from resnet_nb.progress import bar, note
 
 CACHE = ".resnet_nb_cache.safetensors"
+Part = tuple[np.ndarray, list[int]]
 
 
-def read(root: Path):
-    """Class names, (images, labels) for training and (images, labels) for testing, as numpy arrays.
+class Listing(NamedTuple):
+    """The images of one part of an image folder, by class and name, with their labels; the classes in their order."""
+
+    files: list[Path]
+    labels: list[int]
+    classes: list[str]
+
+
+def read(root: Path) -> tuple[list[str], Part, Part]:
+    """Class names, (images, labels) for training and for testing: arrays (N, 3, H, W) uint8, and lists.
 
     All images must have one size. Raises InputError naming the folder or file at fault.
     """
-    files, labels, classes = {}, {}, None
-    for part in ("train", "test"):
-        files[part], labels[part], found = list_images(root / part)
-        require_same_classes(root / "train", classes or found, root / "test", found)
-        classes = found
-    every = files["train"] + files["test"]
-    key = _key(root, every)
+    train, test = list_parts(root, "test")
+    files = train.files + test.files
+    key = _key(root, files)
     images = _read_cache(root / CACHE, key)
     if images is None:
-        images = _decode(every)
+        images = _decode(files)
         _write_cache(root / CACHE, key, images)
-    split = len(files["train"])
-    return classes, (images[:split], labels["train"]), (images[split:], labels["test"])
+    split = len(train.files)
+    return train.classes, (images[:split], train.labels), (images[split:], test.labels)
 
 
-def list_images(folder: Path) -> tuple[list[Path], list[int], list[str]]:
-    """Images, their labels and the classes of one part of an image folder. Raises InputError if it has none."""
+def list_images(folder: Path) -> Listing:
+    """The images of one part, such as root/train. Raises InputError if it has no classes, or a class has no images."""
     if not folder.is_dir():
         raise InputError(f"{folder} is missing; an image folder holds train/<class>/* and test/<class>/*")
     classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
         raise InputError(f"{folder} has no class folders; put the images of each class into {folder}/<class>/")
-    files, labels = [], []
+    listing = Listing([], [], classes)
     for label, name in enumerate(classes):
-        found = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in IMG_EXTENSIONS)
-        if not found:
+        images = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in IMG_EXTENSIONS)
+        if not images:
             raise InputError(f"{folder / name} has no images; add some ({', '.join(IMG_EXTENSIONS)}) or remove it")
-        files += found
-        labels += [label] * len(found)
-    return files, labels, classes
+        listing.files.extend(images)
+        listing.labels.extend([label] * len(images))
+    return listing
 
 
-def require_same_classes(train: Path, classes: list[str], test: Path, found: list[str]) -> None:
-    """Raise InputError if the folders `train` and `test` have different classes."""
-    only = [
-        f"{name} only in {part.name}"
-        for part, names in ((train, set(classes) - set(found)), (test, set(found) - set(classes)))
-        for name in sorted(names)
-    ]
+def list_parts(root: Path, test: str) -> tuple[Listing, Listing]:
+    """`list_images` of root/train and root/`test`. Raises InputError also if they have different classes."""
+    parts = {name: list_images(root / name) for name in ("train", test)}
+    classes = [set(part.classes) for part in parts.values()]
+    only = [f"{name} only in {part}" for part, own in zip(parts, classes) for name in sorted(own - set.intersection(*classes))]
     if only:
-        raise InputError(f"{train} and {test} have different classes: {', '.join(only)}")
+        raise InputError(f"{root / 'train'} and {root / test} have different classes: {', '.join(only)}")
+    return tuple(parts.values())
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -79,8 +84,7 @@ def _decode(files: list[Path]) -> np.ndarray:
         return np.asarray(read_image(path)).transpose(2, 0, 1)
 
     with ThreadPoolExecutor() as pool:
-        found = pool.map(decode, files)
-        decoded = list(bar("decoding images", len(files), found, unit=" images"))
+        decoded = list(bar("decoding images", len(files), pool.map(decode, files), unit=" images"))
     for path, array in zip(files, decoded):
         if array.shape != decoded[0].shape:
             sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (array, decoded[0])]

@@ -1,28 +1,58 @@
-"""Images as uint8 tensors that stay on one device, and the paper's augmentation in batches (§4.2)."""
+"""What a training asks of its images; images that stay on one device, and their augmentation (§4.2; notebooks 08, 13)."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, require_int
+from resnet_nb.recipes import Augmentation
 
 PAD = 4
 OFFSETS = (2 * PAD + 1) ** 2  # 81 crops of the padded image
 Share = Callable[[Tensor], Tensor]  # (B, ...) to a process's part of it
+Pairs = Iterator[tuple[Tensor, Tensor]]
+
+
+@runtime_checkable
+class Images(Protocol):
+    """What a training asks of a classification set: `Dataset` holds it in memory, `ImageFiles` reads it from files.
+
+    Images are uint8 (3, H, W) and labels int64. shape: of an image as the network takes it. augmentation: that of the
+    files, None for the one of data in memory (§4.2). test_batch: images that an evaluation takes at a time. codes: how many
+    views of an image there are; `Stream` draws one, `fetch` reads what it takes, `finish` brings it to the device.
+    recordable: whether `finish` can be part of a CUDA graph.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train_labels: Tensor
+    test_labels: Tensor
+    device: torch.device
+    fingerprint: str
+    shape: tuple[int, int, int]
+    augmentation: Augmentation | None
+    test_batch: int
+    codes: int
+    recordable: bool
+
+    def to(self, device: torch.device | str) -> "Images": ...
+    def center(self, images: Tensor) -> Tensor: ...
+    def stream(self, batch_size: int, seed: int) -> "Stream": ...
+    def fetch(self, indices: Pairs) -> Pairs: ...
+    def finish(self, *batch: Tensor) -> tuple[Tensor, Tensor]: ...
+    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Pairs: ...
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A classification set in memory.
-
-    Images are uint8 (N, 3, H, W), labels int64 (N,) indices into `classes`; all on one device.
-    """
+    """A classification set in memory: images uint8 (N, 3, H, W), labels int64 (N,), indices into `classes`; on one device."""
 
     name: str
     classes: tuple[str, ...]
@@ -30,6 +60,10 @@ class Dataset:
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+
+    augmentation = None  # but the crops and flips of §4.2, which `augment` makes
+    codes = 2 * OFFSETS
+    recordable = True
 
     @property
     def device(self) -> torch.device:
@@ -40,11 +74,6 @@ class Dataset:
     def shape(self) -> tuple[int, int, int]:
         """Of every image: (3, H, W)."""
         return tuple(self.train_images.shape[1:])
-
-    @property
-    def augmentation(self) -> None:
-        """The crops and flips of §4.2, which `Stream` makes."""
-        return
 
     @property
     def test_batch(self) -> int:
@@ -75,27 +104,18 @@ class Dataset:
     def validation(self) -> "Dataset":
         """The split on which the paper chose its schedule, 45k/5k on CIFAR-10 (§4.2): the test images stay unseen.
 
-        The last tenth of the training images of each class, in their order, takes the place of the
-        test images. Raises InputError if a class has fewer than ten.
+        The last tenth of the training images of each class, in their order, takes the place of the test images. Raises
+        InputError if a class has fewer than ten.
         """
-        held_out = torch.zeros(len(self.train_labels), dtype=torch.bool)
-        for label in range(len(self.classes)):
-            (places,) = torch.nonzero(self.train_labels.cpu() == label, as_tuple=True)
+        held_out = torch.zeros_like(self.train_labels, dtype=torch.bool)
+        for label, name in enumerate(self.classes):
+            (places,) = torch.nonzero(self.train_labels == label, as_tuple=True)
             if len(places) < 10:
-                raise InputError(
-                    f"a validation split needs 10 training images of each class; {self.name} has "
-                    f"{len(places)} of {self.classes[label]!r}"
-                )
-            held_out[places[len(places) - len(places) // 10 :]] = True
-        held_out = held_out.to(self.train_labels.device)
-        return Dataset(
-            f"{self.name}-validation",
-            self.classes,
-            self.train_images[~held_out],
-            self.train_labels[~held_out],
-            self.train_images[held_out],
-            self.train_labels[held_out],
-        )
+                has = f"{self.name} has {len(places)} of {name!r}"
+                raise InputError(f"a validation split needs 10 training images of each class; {has}")
+            held_out[places[-(len(places) // 10) :]] = True
+        parts = [part[mask] for mask in (~held_out, held_out) for part in (self.train_images, self.train_labels)]
+        return Dataset(f"{self.name}-validation", self.classes, *parts)
 
     def center(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to float32 in [0, 1] minus the per-pixel mean. No division by a std."""
@@ -105,7 +125,15 @@ class Dataset:
         """The training batches. Raises InputError on a bad batch size."""
         return Stream(self, batch_size, seed)
 
-    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Iterator[tuple[Tensor, Tensor]]:
+    def fetch(self, indices: Pairs) -> Pairs:
+        """Batches of images and codes as they are: `finish` reads nothing but tensors on the device."""
+        return indices
+
+    def finish(self, order: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Centered, augmented images (B, 3, H, W) and labels (B,); the codes are those of `augment`."""
+        return augment(self.center(self.train_images[order]), codes), self.train_labels[order]
+
+    def test_batches(self, batch_size: int, part: slice = slice(None)) -> Pairs:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`."""
         return zip(self.test_images[part].split(batch_size), self.test_labels[part].split(batch_size))
 
@@ -128,24 +156,22 @@ def augment(images: Tensor, codes: Tensor) -> Tensor:
 
 
 class Stream:
-    """Training batches as a pure function of (seed, iteration).
+    """Training batches of `Images` as a pure function of (seed, iteration) (notebooks 08, 13).
 
-    Every epoch is a new permutation of all images; batches run on across epochs, so 64,000
-    iterations of 128 are exactly 64000 * 128 / N epochs. Codes of `augment` are drawn independently
-    for every image and epoch. All draws are made on the CPU, so every device sees the same stream.
+    Every epoch is a new permutation of all images; batches run on across epochs, so 64,000 iterations of 128 are exactly
+    64000 * 128 / N epochs. Codes, below `data.codes`, are drawn independently for every image and epoch; the data know
+    which view of an image a code stands for. All draws are made on the CPU, so every device sees the same stream. Raises
+    InputError on a bad batch size.
     """
 
-    codes = 2 * OFFSETS  # how many there are
-    recordable = True  # as a CUDA graph: `images` reads nothing but tensors on the device
-
-    def __init__(self, data: Dataset, batch_size: int, seed: int):
-        if not 1 <= batch_size <= len(data.train_labels):
-            raise InputError(f"batch size must be between 1 and {len(data.train_labels)} images, got {batch_size}")
+    def __init__(self, data: Images, batch_size: int, seed: int):
+        require_int("batch size", batch_size, 1, len(data.train_labels))
         self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.recordable = data.recordable
         self._plans: dict[int, tuple[Tensor, Tensor]] = {}
 
     def plan(self, epoch: int) -> tuple[Tensor, Tensor]:
-        """Order of the images and augmentation code of each position in one epoch: two (N,) int64."""
+        """Order of the images and code of each position in one epoch: two (N,) int64."""
         if epoch not in self._plans:
             # a batch touches two epochs at most
             self._plans = {e: p for e, p in self._plans.items() if e == epoch - 1}
@@ -153,42 +179,35 @@ class Stream:
             generator = torch.Generator().manual_seed(int(entropy >> 1))
             count, device = len(self.data.train_labels), self.data.train_labels.device
             order = torch.randperm(count, generator=generator)
-            codes = torch.randint(self.codes, (count,), generator=generator)
+            codes = torch.randint(self.data.codes, (count,), generator=generator)
             if device.type == "cuda":  # page-locked memory is copied without waiting for the device
                 order, codes = order.pin_memory(), codes.pin_memory()
             self._plans[epoch] = order.to(device, non_blocking=True), codes.to(device, non_blocking=True)
         return self._plans[epoch]
 
     def indices(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Images and augmentation codes of one iteration, counted from 0: two (B,) int64."""
+        """Images and codes of one iteration, counted from 0: two (B,) int64."""
         epoch, start = divmod(iteration * self.batch_size, len(self.data.train_labels))
         order, codes = (part[start : start + self.batch_size] for part in self.plan(epoch))
         if missing := self.batch_size - len(order):
             following = self.plan(epoch + 1)
-            order = torch.cat([order, following[0][:missing]])
-            codes = torch.cat([codes, following[1][:missing]])
+            order, codes = (torch.cat([part, after[:missing]]) for part, after in zip((order, codes), following))
         return order, codes
 
-    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Pairs:
         """What `images` takes, for the iterations from `start` to before `stop`; share picks a process's part."""
-        for iteration in range(start, stop):
-            order, codes = self.indices(iteration)
-            yield share(order), share(codes)
+        return self.data.fetch(tuple(map(share, self.indices(iteration))) for iteration in range(start, stop))
 
-    def images(self, order: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Centered, augmented images (B, 3, H, W) and labels (B,) of what `indices` returns."""
-        return augment(self.data.center(self.data.train_images[order]), codes), self.data.train_labels[order]
+    def images(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Centered, augmented images (B, 3, H, W) float32 and labels (B,) on the device, of what `batches` yields."""
+        return self.data.finish(*batch)
 
     def batch(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Centered, augmented images (B, 3, H, W) and labels (B,) of one iteration, counted from 0."""
         return self.images(*next(self.batches(iteration, iteration + 1)))
 
 
-def from_arrays(name: str, classes, train, test) -> Dataset:
-    """Dataset from (images, labels) pairs of numpy arrays: uint8 (N, 3, H, W) and integers (N,)."""
-    tensors = [
-        torch.from_numpy(np.ascontiguousarray(array, dtype))
-        for pair in (train, test)
-        for array, dtype in zip(pair, (np.uint8, np.int64))
-    ]
-    return Dataset(name, tuple(classes), *tensors)
+def from_arrays(name: str, classes: Iterable[str], *parts: tuple) -> Dataset:
+    """Dataset from the (images, labels) of training and test as arrays: uint8 (N, 3, H, W) and integers (N,)."""
+    pairs = ((array, kind) for part in parts for array, kind in zip(part, (np.uint8, np.int64)))
+    return Dataset(name, tuple(classes), *(torch.from_numpy(np.ascontiguousarray(*pair)) for pair in pairs))

@@ -1,8 +1,7 @@
-"""shapes10: ten drawn shapes as 32x32 color images, made in seconds, no download.
+"""shapes10: ten drawn shapes as 32x32 color images, made in seconds, no download (notebook 13).
 
-Each image shows one shape in random color, position, scale and rotation on a darker, textured and
-noisy ground. A shape is a function of (u, v) that is positive inside and about the distance to its edge;
-unions are maxima, intersections minima.
+Each image shows one shape in random color, position, scale and rotation on a darker, textured and noisy ground. A shape is
+a function of (u, v) that is positive inside and about the distance to its edge; unions are maxima, intersections minima.
 """
 
 import numpy as np
@@ -74,8 +73,8 @@ def coverage(labels: np.ndarray, center: np.ndarray, radius: np.ndarray, turn: n
     u, v = du * np.cos(turn) + dv * np.sin(turn), dv * np.cos(turn) - du * np.sin(turn)
     inside = np.empty((len(labels), size, size))
     for label, shape in enumerate(SHAPES.values()):
-        of = labels == label
-        inside[of] = shape(u[of], v[of])
+        own = labels == label
+        inside[own] = shape(u[own], v[own])
     return np.clip(inside * radius + 0.5, 0, 1)[:, None]  # one pixel of anti-aliasing
 
 
@@ -108,7 +107,7 @@ def draw(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     noise = rng.uniform(0.02, 0.1, (n, 1, 1, 1)) * rng.standard_normal((n, 3, SIZE, SIZE))
 
     alpha = coverage(labels, center, radius, turn, SIZE)
-    behind, on_shape = (stripes(*of, SIZE) for of in zip(wave, wave_turn, wave_height))
+    behind, on_shape = (stripes(*values, SIZE) for values in zip(wave, wave_turn, wave_height))
     return to_bytes((1 - alpha) * (ground + behind) + alpha * (color + on_shape) + noise)
 
 

@@ -4,7 +4,6 @@ import hashlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
-from resnet_nb.data.folder import list_images, read_image, require_same_classes
-from resnet_nb.data.resident import Share, Stream
+from resnet_nb.data.folder import Listing, list_images, list_parts, read_image
+from resnet_nb.data.resident import Pairs, Stream
 from resnet_nb.data.views import seeded, testing_view, training_view
 from resnet_nb.errors import InputError, TrainingStopped, first_line
 from resnet_nb.progress import bar
@@ -27,9 +26,9 @@ SAMPLE = 10_000  # images that the mean and the colors are taken from
 class ImageFiles:
     """A classification set in files of any sizes, such as ImageNet; `Dataset` is its counterpart in memory.
 
-    Files are paths as bytes (N,), labels int64 (N,) on the CPU. mean (3, crop, crop): per-pixel mean of the training
-    images in [0, 1]. colors (3, 3): principal components of their RGB values, each times its eigenvalue, as columns.
-    fingerprint: of the classes and of the names and sizes of the files. Batches come to `device`.
+    Files are paths as bytes (N,), labels int64 (N,) on the CPU. mean (3, crop, crop): per-pixel mean of the training images
+    in [0, 1]. colors (3, 3): principal components of their RGB values, each times its eigenvalue, as columns. fingerprint:
+    of the classes and of the names and sizes of the files. Batches come to `device`.
     """
 
     name: str
@@ -44,6 +43,10 @@ class ImageFiles:
     fingerprint: str
     device: torch.device = torch.device("cpu")
 
+    test_batch = 125  # each image has fifty times as many pixels as one of CIFAR-10
+    codes = 2**62  # the seeds of the views
+    recordable = False
+
     def to(self, device: torch.device | str) -> "ImageFiles":
         """The same data, whose batches come to another device."""
         return replace(self, device=torch.device(device), mean=self.mean.to(device))
@@ -53,11 +56,6 @@ class ImageFiles:
         """Of every crop: (3, crop, crop)."""
         return (3, self.augmentation.crop, self.augmentation.crop)
 
-    @property
-    def test_batch(self) -> int:
-        """Each image has fifty times as many pixels as one of CIFAR-10."""
-        return 125
-
     def center(self, images: Tensor) -> Tensor:
         """Crops, uint8 (B, 3, crop, crop), to float32 in [0, 1] minus the per-pixel mean (§3.4)."""
         return images.float() / 255 - self.mean
@@ -66,46 +64,33 @@ class ImageFiles:
         """Images of any size, uint8 (B, 3, H, W), to float32 in [0, 1] minus the mean of each channel."""
         return images.float() / 255 - self.mean.mean((1, 2), keepdim=True)
 
-    def stream(self, batch_size: int, seed: int) -> "FileStream":
+    def stream(self, batch_size: int, seed: int) -> Stream:
         """The training batches. Raises InputError on a bad batch size."""
-        return FileStream(self, batch_size, seed)
+        return Stream(self, batch_size, seed)
 
-    def test_batches(
-        self, batch_size: int, part: slice = slice(None), view: nn.Module | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def fetch(self, indices: Pairs) -> Pairs:
+        """Views uint8 (B, 3, crop, crop) and labels (B,) on the CPU, read ahead by worker processes.
+
+        Raises InputError naming a file that cannot be decoded, and TrainingStopped if a worker process dies.
+        """
+        views = _Views(self.train_files, self.train_labels, training_view(self.augmentation, self.colors))
+        return _read(views, (list(zip(*map(Tensor.tolist, pair))) for pair in indices), self.device)
+
+    def finish(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Centered images (B, 3, crop, crop) and labels (B,) on the device."""
+        return self.center(images.to(self.device, non_blocking=True)), labels.to(self.device, non_blocking=True)
+
+    def test_batches(self, batch_size: int, part: slice = slice(None), view: nn.Module | None = None) -> Pairs:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`.
 
-        view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that
-        cannot be decoded.
+        view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that cannot be
+        decoded.
         """
         items = [(index, 0) for index in range(len(self.test_labels))[part]]
         batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
         views = _Views(self.test_files, self.test_labels, view or testing_view(self.augmentation))
         for images, labels in _read(views, batches, self.device):
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
-
-
-class FileStream(Stream):
-    """Training batches of `ImageFiles`: a pure function of (seed, iteration), like `Stream`.
-
-    The code of an image seeds the draws of its view. `batches` yields images uint8 (B, 3, crop, crop) and labels
-    (B,), read ahead by worker processes; it raises InputError naming a file that cannot be decoded, and
-    TrainingStopped if a worker process dies.
-    """
-
-    codes = 2**62
-    recordable = False
-
-    def batches(self, start: int, stop: int, share: Share = lambda batch: batch) -> Iterator[tuple[Tensor, Tensor]]:
-        data = self.data
-        views = _Views(data.train_files, data.train_labels, training_view(data.augmentation, data.colors))
-        batches = (list(zip(order.tolist(), codes.tolist())) for order, codes in super().batches(start, stop, share))
-        return _read(views, batches, data.device)
-
-    def images(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Centered images (B, 3, crop, crop) float32 and labels (B,) on the device, of what `batches` yields."""
-        device = self.data.device
-        return self.data.center(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)
 
 
 class _Views(torch.utils.data.Dataset):
@@ -132,44 +117,35 @@ def _start_worker(number: int) -> None:
         signal.signal(signal_number, signal.SIG_IGN)
 
 
-def _read(views: _Views, batches, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+def _read(views: _Views, batches, device: torch.device) -> Pairs:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     context = "fork" if sys.platform == "linux" else None  # those of a fork server would outlive a kill -9 of this process
+    settings = {"num_workers": workers, "multiprocessing_context": context, "worker_init_fn": _start_worker}
+    settings |= {"collate_fn": _collate, "pin_memory": device.type == "cuda"}
     try:
         # a generator of its own: the global one would be moved by each loader, and a continued run has one more
-        for batch in DataLoader(
-            views,
-            batch_sampler=batches,
-            num_workers=workers,
-            multiprocessing_context=context,
-            collate_fn=_collate,
-            worker_init_fn=_start_worker,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator(),
-        ):
+        for batch in DataLoader(views, batch_sampler=batches, generator=torch.Generator(), **settings):
             if isinstance(batch, InputError):
                 raise batch
             yield batch
     except RuntimeError as error:
-        raise TrainingStopped(
-            f"a process that reads images failed ({first_line(error)}); the same command continues from the last checkpoint"
-        ) from error
+        todo = "the same command continues from the last checkpoint"
+        raise TrainingStopped(f"a process that reads images failed ({first_line(error)}); {todo}") from error
 
 
 def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
     """The image folder `root` with train/<class>/* and val/<class>/* or test/<class>/*, images of any sizes.
 
-    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced.  Raises InputError if a folder is missing, or naming a file that cannot be decoded.
+    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced. Raises InputError if
+    a folder is missing, or naming a file that cannot be decoded.
     """
-    _require_folder(root)
-    files, labels, classes = list_images(root / "train")
-    data = test_files(root, torch.zeros(3), augmentation)
-    require_same_classes(root / "train", classes, _test_folder(root), list(data.classes))
-    train = _paths(files), torch.tensor(labels)
-    mean, colors = _statistics(*train, augmentation)
-    fingerprint = hashlib.sha256(f"{_fingerprint(root, classes, files)} {data.fingerprint}".encode()).hexdigest()
-    return replace(data, train_files=train[0], train_labels=train[1], mean=mean, colors=colors, fingerprint=fingerprint)
+    train, test = list_parts(root, _test_folder(root).name)
+    fingerprint = hashlib.sha256(f"{_fingerprint(root, train)} {_fingerprint(root, test)}".encode()).hexdigest()
+    files, labels = _arrays(train)
+    mean, colors = _statistics(files, labels, augmentation)
+    arrays = files, labels, *_arrays(test)
+    return ImageFiles(root.resolve().name, tuple(train.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
 def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentation()) -> ImageFiles:
@@ -177,42 +153,28 @@ def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentati
 
     Raises InputError if a folder is missing.
     """
-    _require_folder(root)
-    files, labels, classes = list_images(_test_folder(root))
-    side = augmentation.crop
-    return ImageFiles(
-        root.resolve().name,
-        tuple(classes),
-        _paths([]),
-        torch.tensor([], dtype=torch.int64),
-        _paths(files),
-        torch.tensor(labels),
-        augmentation,
-        mean[:, None, None].expand(3, side, side),
-        torch.zeros(3, 3),
-        _fingerprint(root, classes, files),
-    )
+    test = list_images(_test_folder(root))
+    arrays = *_arrays(Listing([], [], [])), *_arrays(test)
+    mean = mean[:, None, None].expand(3, augmentation.crop, augmentation.crop)
+    colors, fingerprint = torch.zeros(3, 3), _fingerprint(root, test)
+    return ImageFiles(root.resolve().name, tuple(test.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
 def _test_folder(root: Path) -> Path:
+    if not root.is_dir():
+        wanted = "a folder is needed with train/<class>/* and val/<class>/* (or test/<class>/*)"
+        raise InputError(f"no data at {str(root)!r}; {wanted}")
     return root / ("test" if (root / "test").is_dir() and not (root / "val").is_dir() else "val")
 
 
-def _require_folder(root: Path) -> None:
-    if not root.is_dir():
-        raise InputError(
-            f"no data at {str(root)!r}; a folder is needed with train/<class>/* and val/<class>/* (or test/<class>/*)"
-        )
+def _arrays(part: Listing) -> tuple[np.ndarray, Tensor]:
+    """Paths and labels (N,), because a list of a million paths would be copied into every worker process."""
+    return np.array([os.fsencode(path) for path in part.files], dtype=bytes), torch.tensor(part.labels, dtype=torch.int64)
 
 
-def _paths(files: list[Path]) -> np.ndarray:
-    """As an array, because a list of a million paths would be copied into every worker process."""
-    return np.array([os.fsencode(path) for path in files], dtype=bytes)
-
-
-def _fingerprint(root: Path, classes: list[str], files: list[Path]) -> str:
-    digest = hashlib.sha256(os.fsencode("\n".join(classes)))
-    for path in files:
+def _fingerprint(root: Path, part: Listing) -> str:
+    digest = hashlib.sha256(os.fsencode("\n".join(part.classes)))
+    for path in part.files:
         digest.update(os.fsencode(f"{path.relative_to(root)}\0{path.stat().st_size}\n"))
     return digest.hexdigest()
 

@@ -1,4 +1,4 @@
-"""Views of ImageNet-sized images for training and testing (arXiv 1512.03385, §3.4), on torchvision's transforms (notebook 07)."""
+"""Views of ImageNet-sized images (arXiv 1512.03385, §3.4), on torchvision's transforms (notebook 07)."""
 
 import torch
 from PIL import Image
@@ -29,9 +29,9 @@ class Augmentation(recipes.Augmentation):
 class ColorShift(nn.Module):
     """AlexNet's color augmentation: to all pixels of an image is added p1 a1 l1 + p2 a2 l2 + p3 a3 l3.
 
-    p and l are principal components and eigenvalues of the covariance of RGB over the training images, a is
-    drawn anew for each image from N(0, 0.1). steps (3, 3) has a column 0.1 p l for each component. Pixels are
-    taken in [0, 1], on which the size of l depends; AlexNet does not say. uint8 (3, H, W) to uint8.
+    p and l are principal components and eigenvalues of the covariance of RGB over the training images, a is drawn anew for
+    each image from N(0, 0.1). steps (3, 3) has a column 0.1 p l for each component. Pixels are taken in [0, 1], on which
+    the size of l depends; AlexNet does not say. uint8 (3, H, W) to uint8.
     """
 
     def __init__(self, steps: Tensor):

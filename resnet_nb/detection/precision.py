@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-from torch import Tensor
 from torchvision.ops import box_iou
 
+from resnet_nb.detection.scenes import Objects
 from resnet_nb.errors import InputError
 
-Objects = dict[str, Tensor]
 COCO = tuple(i / 100 for i in range(50, 100, 5))  # IoU thresholds of mAP@[.5, .95]
 MOST = 100  # predictions of one class that count in one image (COCO)
 
@@ -18,24 +17,23 @@ def match(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Which predictions of one class hit an object, by COCO's rule, over all images with the best score first.
 
-    Each prediction, in the order of scores, takes the object of its class and image that it overlaps most among those
-    not yet taken, if their IoU reaches the threshold; else it misses. Returns hits (thresholds, n) bool,
-    scores (n,) and the number of objects.
+    Each prediction, in the order of scores, takes the object of its class and image that it overlaps most among those not
+    yet taken, if their IoU reaches the threshold; else it misses. Returns hits (thresholds, n) bool, scores (n,) and the
+    number of objects.
     """
     hits, scores, count = [np.zeros((len(thresholds), 0), bool)], [np.zeros(0)], 0
-    for found, true in zip(predictions, targets, strict=True):
+    for predicted, true in zip(predictions, targets, strict=True):
         objects = true["boxes"][true["labels"] == label].double()
-        mine = found["labels"] == label
         count += len(objects)
-        if not mine.any():
-            continue
-        order = found["scores"][mine].argsort(descending=True, stable=True)[:MOST]
-        overlaps = box_iou(found["boxes"][mine][order].double(), objects).numpy()
-        hits.append(np.stack([_hits(overlaps, threshold) for threshold in thresholds]))
-        scores.append(found["scores"][mine][order].double().numpy())
-    every = np.concatenate(scores)
-    order = np.argsort(-every, kind="stable")
-    return np.concatenate(hits, 1)[:, order], every[order], count
+        ours = predicted["labels"] == label
+        if ours.any():
+            best = predicted["scores"][ours].argsort(descending=True, stable=True)[:MOST]
+            overlaps = box_iou(predicted["boxes"][ours][best].double(), objects).numpy()
+            hits.append(np.stack([_hits(overlaps, threshold) for threshold in thresholds]))
+            scores.append(predicted["scores"][ours][best].double().numpy())
+    all_scores = np.concatenate(scores)
+    order = np.argsort(-all_scores, kind="stable")
+    return np.concatenate(hits, 1)[:, order], all_scores[order], count
 
 
 def _hits(overlaps: np.ndarray, threshold: float) -> np.ndarray:
@@ -54,16 +52,21 @@ def precision_recall(hits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarr
     return right / np.arange(1, len(hits) + 1), right / count
 
 
+def highest_beyond(precision: np.ndarray) -> np.ndarray:
+    """The highest precision at each recall or beyond: (n,) to (n,)."""
+    return np.maximum.accumulate(precision[::-1])[::-1]
+
+
 def average_precision(hits: np.ndarray, count: int, points: int | None = 101) -> float:
     """Area under the precision-recall curve: hits (n,) bool with the best score first, `count` objects.
 
-    Precision at a recall is the highest at that recall or beyond. points: mean over so many recalls from 0 to 1
-    (COCO 101, PASCAL VOC 2007 11); None is the exact area (VOC from 2010 on). Raises InputError without objects.
+    Precision at a recall is the highest at that recall or beyond. points: mean over so many recalls from 0 to 1 (COCO 101,
+    PASCAL VOC 2007 11); None is the exact area (VOC from 2010 on). Raises InputError without objects.
     """
     if count < 1:
         raise InputError(f"average precision needs at least one object, got {count}")
     precision, recall = precision_recall(hits, count)
-    highest = np.maximum.accumulate(precision[::-1])[::-1]
+    highest = highest_beyond(precision)
     if points is None:
         return float(np.sum(highest * np.diff(recall, prepend=0.0)))
     at = np.searchsorted(recall, np.linspace(0.0, 1.0, points))
@@ -82,16 +85,11 @@ def average_precisions(
     labels = sorted({int(label) for true in targets for label in true["labels"]})
     if not labels:
         raise InputError("average precision needs at least one object, the targets have none")
-    found = {}
-    for label in labels:
-        hits, _, count = match(predictions, targets, label, thresholds)
-        found[label] = np.array([average_precision(row, count, points) for row in hits])
-    return found
+    matched = {label: match(predictions, targets, label, thresholds) for label in labels}
+    return {k: np.array([average_precision(row, count, points) for row in hits]) for k, (hits, _, count) in matched.items()}
 
 
-def mean_average_precision(
-    predictions: Sequence[Objects], targets: Sequence[Objects], thresholds: Sequence[float] = COCO
-) -> float:
+def mean_average_precision(predictions: Sequence[Objects], targets: Sequence[Objects], thresholds=COCO) -> float:
     """mAP in [0, 1]: mean over the classes that have objects and over the thresholds; COCO's mAP@[.5, .95] by default.
 
     thresholds=(0.5,) gives mAP@.5. Equal to pycocotools; see `average_precisions` for errors.

@@ -1,4 +1,4 @@
-"""What the papers print, as data, and the ledger of what the notebooks recompute.
+"""What the papers print, as data, and the ledger of what the notebooks recompute (all notebooks).
 
 Sources: 1512.03385 (Deep Residual Learning), 1603.05027 (pre-activation), 2103.15244 (high-order blocks; abstract only).
 Every block says how sure its numbers are; the head of `tables.toml` explains the words (confirmed, one, computed, ...).
@@ -18,9 +18,8 @@ PAPER = "1512.03385"  # arXiv id of the paper that the series follows
 
 @dataclass(frozen=True)
 class Table:
-    """One printed table.
+    """One printed table. A row is a dict from column to cell; a cell that the paper leaves empty is missing from it.
 
-    A row is a dict from column to cell; a cell that the paper leaves empty is missing from it.
     `unit` gives the unit of the numbers, `section` the place in the paper, `title` and `note` are our words.
     """
 
@@ -42,8 +41,7 @@ class Table:
 
     def row(self, name: str | int) -> dict:
         """The row whose first column equals `name`; InputError (a ValueError) names the rows there are."""
-        rows = {row[self.columns[0]]: row for row in self.rows}
-        return _pick(rows, name, f"{self.cite()} has no row")
+        return _pick({row[self.columns[0]]: row for row in self.rows}, name, f"{self.cite()} has no row")
 
     def cite(self) -> str:
         """Where the table stands, such as "Table 6, arXiv 1512.03385, §4.2"."""
@@ -67,8 +65,7 @@ class Entry:
 
 @functools.cache
 def _read(name: str) -> dict:
-    text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    return tomllib.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
 
 
 def _pick(choices: dict, key, wrong: str) -> dict:
@@ -103,8 +100,7 @@ def recipe(name: str) -> dict:
 
 def figure(number: int) -> dict:
     """What Figure 1-7 of 1512.03385 shows, in our own words (key `words`); InputError on another number."""
-    figures = {int(key): block for key, block in _read("tables.toml")["figure"].items()}
-    return _pick(figures, number, "1512.03385 has no figure")
+    return _pick({int(key): block for key, block in _read("tables.toml")["figure"].items()}, number, "1512.03385 has no figure")
 
 
 def counts(name: str) -> dict:

@@ -5,8 +5,8 @@ has them, weights.safetensors. A schedule names data, iterations and batch size,
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -16,6 +16,9 @@ from resnet_nb.files import sha256, write_atomically
 from resnet_nb.recipes import run_name
 from resnet_nb.runs.folder import json_bytes, load_run, log_bytes, read_json, read_log
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 RECORDED = Path(__file__).parent
 LARGEST = 4_000_000  # parameters; the weights of larger networks would not fit into a small package
 KEYS = ["schedule", "model", "variant", "seed"]
@@ -23,11 +26,13 @@ SETTINGS = ["data", "iterations", "batch_size", "precision", "processes", "devic
 COLUMNS = [*KEYS, *SETTINGS, "train_error", "test_error", "weights", "folder"]
 
 
-def index() -> pd.DataFrame:
+def index() -> "pd.DataFrame":
     """One row per recorded run: what it is, where it ran, how long, its last errors in percent, its folder.
 
     variant names what the run overrides, for example "shortcut B", or is "". weights says whether `load` has it.
     """
+    import pandas as pd  # here, so that a training does not pay for it
+
     rows = []
     for path in sorted(RECORDED.glob("*/*/run.json")):
         folder, info, last = path.parent, read_json(path), read_log(path.parent / "log.jsonl")[-1]
@@ -37,11 +42,13 @@ def index() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def logs(schedule: str | None = None) -> pd.DataFrame:
+def logs(schedule: str | None = None) -> "pd.DataFrame":
     """Every line of every log, or of one schedule: the columns of `train.fit` and KEYS.
 
     Raises InputError if nothing is recorded under that schedule.
     """
+    import pandas as pd
+
     found = index()
     parts = [
         pd.DataFrame(read_log(row["folder"] / "log.jsonl")).assign(**{key: row[key] for key in KEYS})
@@ -58,12 +65,12 @@ def schedules() -> list[str]:
     return _longest_first(index())
 
 
-def _longest_first(found: pd.DataFrame) -> list[str]:
+def _longest_first(found: "pd.DataFrame") -> list[str]:
     images = (found["iterations"] * found["batch_size"]).groupby(found["schedule"]).max()
     return images.sort_values(ascending=False).index.to_list()
 
 
-def summary() -> pd.DataFrame:
+def summary() -> "pd.DataFrame":
     """Test error in percent per schedule and network: mean and std over the seeds, and what Table 6 prints.
 
     std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: its numbers stand beside runs on a copy
@@ -104,7 +111,7 @@ def _variant(overrides: dict) -> str:
     return ", ".join(f"{key} {value}" for key, value in plain.items())
 
 
-def _folder(found: pd.DataFrame, name: str, seed: int, schedule: str | None, variant: str = "") -> Path:
+def _folder(found: "pd.DataFrame", name: str, seed: int, schedule: str | None, variant: str = "") -> Path:
     fitting = found[(found["model"] == name) & (found["seed"] == seed) & (found["variant"] == variant)]
     for choice in [schedule] if schedule else _longest_first(found):
         for folder in fitting.loc[fitting["schedule"] == choice, "folder"]:

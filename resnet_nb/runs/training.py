@@ -51,31 +51,33 @@ def run(
     use, cannot be written, or has damaged checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a
     file cannot be written on the way or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
     """
-    require_int("seed", seed, 0)
+    require_int("seed", seed, 0, 2**63 - 1)
     overrides = overrides or {}
     if "num_classes" in overrides:
         raise InputError("num_classes is no override of a training: it comes from the data")
     settings = {"model": name, "overrides": overrides, "recipe": as_json(recipe), "seed": seed, "precision": precision}
     counts = {"classes": data.classes, "train": len(data.train_labels), "test": len(data.test_labels)}
     settings |= {"processes": world.size, "data": {"name": data.name, "fingerprint": data.fingerprint, **counts}}
-    with world.agreed():
+    with world.refuse_together():
         folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
     if world.any(folder.finished):
         return load_run(folder.out)[2][-1]  # which says if it is damaged
-    with world.together(), ExitStack() as held:
-        with world.agreed():
+    with world.end_together(), ExitStack() as held:
+        with world.refuse_together():
             torch.manual_seed(seed)
             model = models.build(name, num_classes=len(data.classes), **overrides)
             with torch.no_grad():  # too small images: told before anything is written
                 model.eval()(data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device)))
-            trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
+        # not among what can fail on one process alone: several processes talk to each other inside
+        trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
+        with world.refuse_together():
             if world.rank == 0:
                 held.enter_context(folder.locked())
-        with world.agreed():
+        with world.refuse_together():
             folder.check()  # again: another process may have finished it, or begun another run
         if world.any(folder.finished):
             return load_run(folder.out)[2][-1]  # which says if it is damaged
-        with world.agreed():
+        with world.refuse_together():
             state, damage = folder.load_checkpoint()
         session = _Session(folder, trainer)
         session.begin(state, damage, {"source": source or data.name, **machine(device)})
@@ -107,7 +109,7 @@ class _Session:
             torch.set_rng_state(state["rng"])
             self.before, self.saved = state["seconds"], self.trainer.iteration
             self.info = _continued(read_json(self.folder.out / INFO), info, self.saved, self.trainer.note)
-        if not self.trainer.world.same(self.trainer.iteration):
+        if not self.trainer.world.all_equal(self.trainer.iteration):
             raise InputError(f"the processes read different checkpoints; all of them need the same {self.folder.out}")
         if self.writes:
             self.folder.start(self.info, self.trainer.log)

@@ -40,7 +40,7 @@ def evaluate(model: nn.Module, data: Images, batch_size: int | None = None, worl
                 shown.update(len(images))
     finally:
         model.train(was_training)
-    wrong, loss = world.add(wrong_loss).tolist()
+    wrong, loss = world.sum(wrong_loss).tolist()
     return 100 * wrong / len(data.test_labels), loss / len(data.test_labels)
 
 

@@ -145,7 +145,7 @@ class Trainer:
         images, labels = self.stream.images(*batch)
         images = images.contiguous(memory_format=self.layout)
         loss_wrong = training_step(self.net, self.optimizer, images, labels, self.precision == "bf16")
-        self.meter.update(self.world.add(loss_wrong) / self.world.size)
+        self.meter.update(self.world.sum(loss_wrong) / self.world.size)
 
     def prepare(self) -> Callable[..., None]:
         """The step as `train` calls it; on CUDA its graph is recorded first, once, which takes seconds."""

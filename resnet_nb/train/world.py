@@ -42,7 +42,7 @@ class World:
         """This process's part of a batch (B, ...): B / size rows. All parts together are the batch."""
         return batch.tensor_split(self.size)[self.rank]
 
-    def add(self, value: Tensor) -> Tensor:
+    def sum(self, value: Tensor) -> Tensor:
         """Sum of `value` over the processes, in place. On CUDA the host does not wait for it."""
         if self.size > 1:
             dist.all_reduce(value)
@@ -52,11 +52,11 @@ class World:
         """True on every process as soon as it is true on one."""
         if self.size == 1:
             return flag
-        return self.add(torch.tensor(float(flag))).item() > 0  # a CPU tensor: the GPU is not waited for
+        return self.sum(torch.tensor(float(flag))).item() > 0  # a CPU tensor: the GPU is not waited for
 
-    def same(self, value: int) -> bool:
+    def all_equal(self, value: int) -> bool:
         """True on every process if `value` is equal on all."""
-        values = self.add(torch.nn.functional.one_hot(torch.tensor(self.rank), self.size) * value)
+        values = self.sum(torch.nn.functional.one_hot(torch.tensor(self.rank), self.size) * value)
         return bool((values == value).all()) if self.size > 1 else True
 
     def copy_buffers(self, model: nn.Module) -> None:
@@ -66,7 +66,7 @@ class World:
                 dist.broadcast(buffer, 0)
 
     @contextmanager
-    def agreed(self) -> Iterator[None]:
+    def refuse_together(self) -> Iterator[None]:
         """An InputError of one process is raised on all of them, so that none waits for the others."""
         error = None
         try:
@@ -83,7 +83,7 @@ class World:
             raise error
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def end_together(self) -> Iterator[None]:
         """Tell the end of another process as TrainingStopped."""
         try:
             yield

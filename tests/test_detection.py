@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_nb.anatomy import describe
 from resnet_nb.data.shapes import SHAPES
+from resnet_nb.detection import figures
 from resnet_nb.detection.fit import detect, fit_detector, refine
 from resnet_nb.detection.network import faster_rcnn, freeze_bn, scene_detector, split
 from resnet_nb.detection.precision import average_precision, average_precisions, match, mean_average_precision, precision_recall
 from resnet_nb.detection.scenes import CLASSES, scenes
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
-from resnet_nb.plot import detection
 
 # --- scenes ----------------------------------------------------------------------------------
 
@@ -60,6 +60,12 @@ def test_boxes_are_tight_around_brighter_pixels():
         found = torch.tensor([x.min(), y.min(), x.max() + 1, y.max() + 1]).float()
         tight += bool((found - targets[i]["boxes"][0]).abs().max() <= 1)
     assert len(alone) > 30 and tight > 0.6 * len(alone)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_scene_is_drawn_however_few_objects_it_has(seed):
+    images, (target,) = scenes(1, seed)
+    assert images.shape == (1, 3, 64, 64) and 1 <= len(target["labels"]) == len(target["boxes"]) <= 3
 
 
 @pytest.mark.parametrize("bad", [{"count": 0}, {"count": 2.0}, {"count": True}, {"count": 1, "seed": -1}])
@@ -139,7 +145,7 @@ def test_the_papers_settings_are_the_defaults():
 def test_other_nets_and_too_few_classes_are_refused():
     with pytest.raises(InputError, match="got CifarPreact"):
         faster_rcnn(build("cifar-preact20"), 11)
-    with pytest.raises(InputError, match="at least 2, got 1"):
+    with pytest.raises(InputError, match="at least 2, got '1'"):
         faster_rcnn(build("cifar-resnet20"), 1)
 
 
@@ -169,6 +175,36 @@ def test_bad_trainings_are_refused():
             fit_detector(small(), images, **({"targets": targets, "iterations": 1, "batch_size": 1} | wrong))
     with pytest.raises(FloatingPointError, match="iteration"):
         fit_detector(small(), images, targets, 20, batch_size=2, lr=1e6)
+
+
+def raises(*args):
+    raise RuntimeError("no memory")
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("refined", [True, False])
+def test_detect_puts_the_mode_back_after_an_error(training, refined):
+    detector = small().train(training)
+    detector.backbone.forward = raises
+    with pytest.raises(RuntimeError, match="no memory"):
+        detect(detector, scenes(1)[0], refined)
+    assert detector.training is training
+
+
+def test_refinement_puts_its_settings_back_after_an_error():
+    detector = small().eval()
+    before = detector.roi_heads.nms_thresh, detector.roi_heads.detections_per_img
+    detector.roi_heads.forward = raises
+    with pytest.raises(RuntimeError, match="no memory"):
+        refine(detector, [torch.zeros(3, 64, 64)])
+    assert (detector.roi_heads.nms_thresh, detector.roi_heads.detections_per_img) == before
+
+
+def test_a_detector_is_in_eval_mode_after_a_failed_training():
+    detector, (images, targets) = small(), scenes(1)
+    with pytest.raises(RuntimeError, match="no memory"):
+        fit_detector(detector, images, targets, 1, batch_size=1, report=raises)
+    assert not detector.training
 
 
 def test_detect_is_the_detector_itself_batch_by_batch():
@@ -335,14 +371,14 @@ def test_bad_evaluations_are_refused():
 def test_figures_name_their_numbers_and_draw_every_box(monkeypatch):
     images, targets = scenes(5)
     drawn = []
-    monkeypatch.setattr(detection, "_rectangle", lambda axis, box, dashes, text: drawn.append((dashes, text)))
+    monkeypatch.setattr(figures, "_rectangle", lambda axis, box, dashes, text: drawn.append((dashes, text)))
     found = [
         target | {"scores": torch.full((len(target["labels"]),), score)}
         for target, score in zip(targets, (0.9, 0.5, 0.4, 0.4, 0.4))
     ]
-    detection.scenes(images, targets, CLASSES, "Scenes.", found)
+    figures.scenes(images, targets, CLASSES, "Scenes.", found)
     assert len([dashes for dashes, _ in drawn if dashes == "-"]) == sum(len(target["labels"]) for target in targets)
     want = [f"{CLASSES[label]} {score}" for target, score in zip(targets, (90, 50)) for label in target["labels"]]
     assert [text for dashes, text in drawn if dashes == "--"] == want
-    figure = detection.gains({"a": {"x": 1.04, "y": -2.0}}, "points", "Gains.")
+    figure = figures.gains({"a": {"x": 1.04, "y": -2.0}}, "points", "Gains.")
     assert figure.alt == "Gains. x, y: a 1.0, -2.0."
