@@ -59,7 +59,7 @@ def trained(pictures, tmp_path_factory):
 
 
 def last_line(out):
-    return json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    return json.loads((out / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
 
 
 # ---- the commands
@@ -72,7 +72,7 @@ def test_train(trained):
     assert "2/2" in result.stderr and "cifar-resnet8" in result.stderr  # the bar
     assert result.stdout.count("\n") == 1  # and one line for a pipe
     assert f"{last_line(out)['test_error']:.2f} %" in result.stdout and str(out) in result.stdout
-    info = json.loads((out / "run.json").read_text())
+    info = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert (info["seed"], info["recipe"]["iterations"], info["recipe"]["batch_size"]) == (3, 2, 32)
     assert info["data"]["train"] == 40 and info["data"]["test"] == 20
 
@@ -158,7 +158,9 @@ def test_every_command_has_help_with_examples(name, capsys):
 def test_an_older_torch_is_told_in_one_line(tmp_path, installed):
     """The line of `python -m resnet_nb`, and the last one of a notebook's traceback."""
     (tmp_path / "torch-0.dist-info").mkdir()
-    (tmp_path / "torch-0.dist-info" / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {installed}\n")
+    (tmp_path / "torch-0.dist-info" / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: torch\nVersion: {installed}\n", encoding="utf-8"
+    )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     for how, lines in (["-m", "resnet_nb"], 1), (["-c", "import resnet_nb"], None):
         result = subprocess.run([sys.executable, *how], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
@@ -247,7 +249,7 @@ def test_a_time_limit_stops_and_the_same_command_continues(pictures, tmp_path, c
 def test_the_option_of_the_shortcuts(pictures, tmp_path, capsys):
     args = ["train", "cifar-resnet8", "--data", str(pictures), "--recipe", "live", "--iterations", "1", "--out"]
     assert main([*args, str(tmp_path / "C"), "--set", "shortcut=C"]) == 0
-    assert json.loads((tmp_path / "C" / "run.json").read_text())["overrides"] == {"shortcut": "C"}
+    assert json.loads((tmp_path / "C" / "run.json").read_text(encoding="utf-8"))["overrides"] == {"shortcut": "C"}
     assert main(["evaluate", str(tmp_path / "C")]) == 0
     assert f"test error {last_line(tmp_path / 'C')['test_error']:.2f} %" in capsys.readouterr().out
 
@@ -255,7 +257,7 @@ def test_the_option_of_the_shortcuts(pictures, tmp_path, capsys):
 def test_a_run_on_the_validation_split_is_evaluated_on_it(tmp_path, capsys):
     args = ["train", "cifar-resnet8", "--data", "shapes10", "--recipe", "live", "--iterations", "1", "--validation"]
     assert main([*args, "--out", str(tmp_path / "out")]) == 0
-    info = json.loads((tmp_path / "out" / "run.json").read_text())["data"]
+    info = json.loads((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))["data"]
     assert info["name"] == "shapes10-validation" and info["train"] + info["test"] == 10_000
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "out")]) == 0
@@ -376,7 +378,7 @@ def test_the_command_line_names_the_option_that_would_help(capsys, monkeypatch, 
 
 def test_missing_data_and_a_folder_in_the_way_are_told_with_their_options(capsys, tmp_path, pictures, monkeypatch):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    (tmp_path / "out" / "thesis.tex").write_text("years of work", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     args = ["train", "cifar-resnet8", "--recipe", "live", "--out", "out", "--data"]
     told = "error: out is not empty and holds no run; choose another folder (--out)\n"
@@ -435,7 +437,7 @@ def test_cuda_without_a_gpu_is_refused(capsys, tmp_path, pictures):
 
 
 def test_a_folder_of_something_else_is_refused(capsys, tmp_path, pictures):
-    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     args = ["train", "cifar-resnet8", "--data", pictures, "--out", tmp_path, "--recipe", "live", "--iterations", "2"]
     assert str(tmp_path) in refused(capsys, tmp_path, *args)
 
@@ -502,7 +504,7 @@ def test_a_run_on_other_classes_is_not_evaluated(capsys, tmp_path, trained):
 def test_a_bad_file_is_named_by_a_process_too(tmp_path, pictures):
     for part in ("train", "test"):
         (tmp_path / "data" / part / "dot").mkdir(parents=True)
-        (tmp_path / "data" / part / "dot" / "1.png").write_text("not an image")
+        (tmp_path / "data" / part / "dot" / "1.png").write_text("not an image", encoding="utf-8")
     result = python("train", "cifar-resnet8", "--data", "data", "--out", "out", folder=tmp_path)
     assert result.returncode == 2 and result.stdout == "" and "Traceback" not in result.stderr
     error = result.stderr.splitlines()[-1]  # after the bar of the decoding

@@ -365,7 +365,7 @@ def test_folder_takes_what_pillow_reads(pictures):
     gray = PIL.Image.fromarray(pixels).convert("L")
     gray.save(pictures.path / "train" / "cat" / "0.png")
     PIL.Image.fromarray(pixels).convert("RGBA").save(pictures.path / "train" / "cat" / "9.PNG")
-    (pictures.path / "train" / "cat" / "notes.txt").write_text("not an image")
+    (pictures.path / "train" / "cat" / "notes.txt").write_text("not an image", encoding="utf-8")
     (pictures.path / "train" / ".ipynb_checkpoints").mkdir()
     data = load(pictures.path)
     assert len(data.train_labels) == 7
@@ -458,7 +458,11 @@ FAULTS = {
     "class only in train": (lambda at: remove(at / "test" / "dog"), "", "dog only in train"),
     "class only in test": (lambda at: remove(at / "train" / "cat"), "", "cat only in test"),
     "truncated": (lambda at: big_picture(at / "test" / "dog" / "1.jpg"), "test/dog/1.jpg", "truncated"),
-    "not an image": (lambda at: (at / "train" / "cat" / "0.png").write_text("hello"), "train/cat/0.png", "cannot decode"),
+    "not an image": (
+        lambda at: (at / "train" / "cat" / "0.png").write_text("hello", encoding="utf-8"),
+        "train/cat/0.png",
+        "cannot decode",
+    ),
     "empty file": (lambda at: (at / "train" / "cat" / "0.png").write_bytes(b""), "train/cat/0.png", "cannot decode"),
     "a folder": (lambda at: (at / "train" / "cat" / "x.png").mkdir(), "train/cat/x.png", "cannot decode"),
     "other size": (lambda at: PIL.Image.new("RGB", (6, 4)).save(at / "test" / "cat" / "0.png"), "test/cat/0.png", "6x4.*6x5"),
@@ -716,7 +720,7 @@ def not_found(self, code, original=http.server.BaseHTTPRequestHandler.send_respo
 
 
 def test_a_target_that_cannot_be_written_is_explained(fake, server):
-    (fake.path / "data").write_text("a file where the folder should be")
+    (fake.path / "data").write_text("a file where the folder should be", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         load("cifar10", download=True)
     assert "data" in one_line(caught)

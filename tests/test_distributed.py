@@ -38,7 +38,7 @@ def train(world, out, deadline=None):
 
     Trainer.step = step
     run("cifar-resnet8", data, Path(out), RECIPE, 3, overrides=SMALL, world=world, deadline=deadline, save_seconds=0.0)
-    (Path(out).parent / f"rank{world.rank}.json").write_text(json.dumps(seen))
+    (Path(out).parent / f"rank{world.rank}.json").write_text(json.dumps(seen), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def pair(tmp_path_factory):
 
 
 def test_the_ranks_share_the_batches_and_rates_of_one_process(pair):
-    seen = [json.loads((pair / f"rank{rank}.json").read_text()) for rank in range(2)]
+    seen = [json.loads((pair / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in range(2)]
     stream = Stream(shapes10(64, 31), RECIPE.batch_size, seed=3)
     assert len(seen[0]) == len(seen[1]) == RECIPE.iterations
     for iteration, parts in enumerate(zip(*seen)):
@@ -61,9 +61,9 @@ def test_the_ranks_share_the_batches_and_rates_of_one_process(pair):
 
 def test_only_rank_0_writes(pair):
     assert sorted(path.name for path in (pair / "run").iterdir()) == ["log.jsonl", "run.json", "weights.safetensors"]
-    info = json.loads((pair / "run" / "run.json").read_text())
+    info = json.loads((pair / "run" / "run.json").read_text(encoding="utf-8"))
     assert info["processes"] == 2
-    assert len((pair / "run" / "log.jsonl").read_text().splitlines()) == len(load_run(pair / "run")[2]) == 2
+    assert len((pair / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()) == len(load_run(pair / "run")[2]) == 2
 
 
 def two_halves(data):

@@ -71,7 +71,7 @@ def whole(data, tmp_path_factory):
 
 def continued_at(out):
     """Iterations at which a finished run was continued."""
-    return [part["iteration"] for part in json.loads((out / "run.json").read_text()).get("resumed", [])]
+    return [part["iteration"] for part in json.loads((out / "run.json").read_text(encoding="utf-8")).get("resumed", [])]
 
 
 class Stop(Exception):
@@ -132,7 +132,7 @@ def test_run_json_tells_where_it_was_continued(data, tmp_path, capsys, monkeypat
     capsys.readouterr()
     monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     train(tmp_path, data)
-    info = json.loads((tmp_path / "run.json").read_text())
+    info = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert [part["iteration"] for part in info["resumed"]] == [4, 7]
     assert "1 threads" in info["device"] and "1 threads" in info["resumed"][0]["device"]
     assert "5 threads" in info["resumed"][1]["device"]
@@ -436,7 +436,7 @@ def test_data_that_moved_are_the_same_data(data, whole, tmp_path, stopped):
         train(tmp_path, data)
     moved = replace(data, name="moved")
     assert train(tmp_path, moved)["iteration"] == 12 and result(tmp_path) == whole
-    names = [json.loads((tmp_path / "run.json").read_text())["data"]["name"], data.name, "moved"]
+    names = [json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["data"]["name"], data.name, "moved"]
     assert names[0] in names[1:]
     other = replace(data, train_labels=data.train_labels.flip(0))
     with pytest.raises(InputError, match="its data is"):
@@ -466,10 +466,10 @@ def test_what_is_refused_is_told_in_one_readable_line(data, tmp_path, changes):
 
 def test_an_unfinished_run_is_not_continued_with_other_processes_or_arithmetic(data, tmp_path):
     stop_at(tmp_path, data, 2)
-    info = json.loads((tmp_path / "run.json").read_text())
+    info = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     for key, value in (("processes", 2), ("precision", "bf16")):
         assert info[key] != value
-        (tmp_path / "run.json").write_text(json.dumps({**info, key: value}))
+        (tmp_path / "run.json").write_text(json.dumps({**info, key: value}), encoding="utf-8")
         with pytest.raises(InputError) as caught:
             train(tmp_path, data)
         assert all(str(text) in str(caught.value) for text in (key, value, info[key]))

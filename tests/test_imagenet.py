@@ -245,7 +245,7 @@ def result(out):
 
 
 def test_the_run_says_what_it_was(whole):
-    info = json.loads((whole / "run.json").read_text())
+    info = json.loads((whole / "run.json").read_text(encoding="utf-8"))
     assert asdict(augmentation_of(info["recipe"])) == asdict(SMALL)
     model, _, log = load_run(whole)
     assert model.fc.out_features == 3 and log[-1]["iteration"] == 6
@@ -270,7 +270,7 @@ def test_stopped_in_the_middle_it_continues_to_the_same_bits(pictures, whole, tm
         train_files(pictures, tmp_path / "run")
     monkeypatch.setattr(train.Trainer, "step", step)
     train_files(pictures, tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["resumed"][0]["iteration"] == 3
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["resumed"][0]["iteration"] == 3
     assert result(tmp_path / "run") == result(whole)
 
 
@@ -340,21 +340,21 @@ def train_pair(world, pictures, out):
 
     train.Trainer.step = noting
     train_files(pictures, out, world=world)
-    (Path(out).parent / f"rank{world.rank}.json").write_text(json.dumps(seen))
+    (Path(out).parent / f"rank{world.rank}.json").write_text(json.dumps(seen), encoding="utf-8")
 
 
 def test_two_processes_share_the_batches(pictures, files, tmp_path):
     assert finish(start(train_pair, pictures, tmp_path / "run")) == [0, 0]
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in range(2))
     stream = files.stream(8, seed=1)
     for iteration, (a, b) in enumerate(zip(first, second, strict=True)):
         assert a + b == files.train_labels[stream.indices(iteration)[0]].tolist()
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["processes"] == 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["processes"] == 2
 
 
 def train_quietly(world, pictures, out):
     """Body of a rank; its lines on stderr go into a file beside the run."""
-    with open(Path(out).parent / f"stderr{world.rank}", "w") as file, contextlib.redirect_stderr(file):
+    with open(Path(out).parent / f"stderr{world.rank}", "w", encoding="utf-8") as file, contextlib.redirect_stderr(file):
         try:
             train_files(pictures, out, world=world)
         except (InputError, TrainingStopped):
@@ -366,7 +366,7 @@ def test_a_damaged_image_of_another_process_is_named_too(tmp_path, files):
     bad = root / Path(os.fsdecode(files.test_files[1])).relative_to(Path(os.fsdecode(files.test_files[1])).parents[2])
     bad.write_bytes(bad.read_bytes()[:40])  # the second image is tested by the second process
     assert finish(start(train_quietly, root, tmp_path / "run")) == [2, 2]
-    assert f"error: process 1: cannot decode {bad}" in (tmp_path / "stderr1").read_text()
+    assert f"error: process 1: cannot decode {bad}" in (tmp_path / "stderr1").read_text(encoding="utf-8")
 
 
 def test_the_global_generator_is_left_to_the_network(files):
@@ -389,7 +389,7 @@ def test_a_damaged_image_stops_the_training_by_name_and_nothing_is_lost(pictures
     assert "\n" not in str(caught.value)
     Path(bad).write_bytes(content)
     run("resnet18", files, tmp_path / "run", RECIPE, 1, overrides=WIDTH)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["resumed"][0]["iteration"] == 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["resumed"][0]["iteration"] == 2
     assert result(tmp_path / "run") == result(whole)
 
 
@@ -531,7 +531,7 @@ def note_what_is_read(seen):
 
     def noting(what, function):
         def noted(*args, **settings):
-            with open(seen, "a") as file:
+            with open(seen, "a", encoding="utf-8") as file:
                 file.write(f"{what}\n")
             return function(*args, **settings)
 
@@ -549,10 +549,10 @@ def test_the_command_trains_with_two_processes(tmp_path):
     args += ["--data", str(pictures), "--out", str(tmp_path / "run")]
     port = free_port()
     assert finish([start_process(command, rank, port, args, tmp_path / f"seen{rank}") for rank in range(2)]) == [0, 0]
-    first, second = ((tmp_path / f"seen{rank}").read_text().split() for rank in range(2))
+    first, second = ((tmp_path / f"seen{rank}").read_text(encoding="utf-8").split() for rank in range(2))
     assert first[:3] == ["mean", "workers", "training"]  # one process looks at the images before the training, once
     assert second[0] == "training" and len(second) == len(first) - 2
-    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    info = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert info["processes"] == 2 and info["recipe"]["augmentation"]["shorter_side"] == [256, 480]
     assert augmentation_of(info["recipe"]) == RECIPES["imagenet"].augmentation
 

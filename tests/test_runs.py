@@ -47,9 +47,9 @@ def test_record_copies_log_and_run_and_the_weights_of_seed_0(finished, recorded)
     assert [(folder / "weights.safetensors").exists() for folder in recorded] == [True, False, False]
     for folder, name in zip(recorded, ("s0", "s1", "B")):
         assert (folder / "log.jsonl").read_bytes() == (finished / name / "log.jsonl").read_bytes()
-        info = json.loads((folder / "run.json").read_text())
+        info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         digest = info.pop("weights_sha256", None)
-        original = json.loads((finished / name / "run.json").read_text())
+        original = json.loads((finished / name / "run.json").read_text(encoding="utf-8"))
         assert original.pop("weights_sha256") != digest and info == original
         if digest:
             assert digest == hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
@@ -100,8 +100,8 @@ def test_recording_again_is_harmless_and_another_run_is_refused(data, finished, 
     changed.mkdir()
     for path in (finished / "s0").iterdir():
         (changed / path.name).write_bytes(path.read_bytes())
-    lines = (changed / "log.jsonl").read_text().replace("0.05", "0.06")
-    (changed / "log.jsonl").write_text(lines)
+    lines = (changed / "log.jsonl").read_text(encoding="utf-8").replace("0.05", "0.06")
+    (changed / "log.jsonl").write_text(lines, encoding="utf-8")
     with pytest.raises(InputError, match="another run is recorded"):
         runs.record(changed)
     assert before == {path: path.stat().st_size for path in runs.recorded.RECORDED.rglob("*")}
@@ -168,8 +168,8 @@ def test_what_ships_is_small():
 
 @pytest.mark.parametrize("folder", SHIPPED["folder"], ids=lambda folder: f"{folder.parent.name}/{folder.name}")
 def test_a_shipped_run_is_whole(folder):
-    info = json.loads((folder / "run.json").read_text())
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     recipe = Recipe(**{**info["recipe"], "drops": tuple(info["recipe"]["drops"])})
     warmup = f"-warmup{recipe.warmup_iterations}" * (recipe.warmup_iterations is not None)
     assert folder.parent.name == f"{info['data']['name']}-{recipe.iterations}x{recipe.batch_size}{warmup}"
@@ -202,7 +202,7 @@ def test_a_shipped_network_loads(row):
 
 def test_the_readme_quotes_the_recorded_runs():
     """The table of README.md is that of `runs.summary()`, to the digit."""
-    readme = (runs.recorded.RECORDED.parent.parent / "README.md").read_text()
+    readme = (runs.recorded.RECORDED.parent.parent / "README.md").read_text(encoding="utf-8")
     for row in runs.summary().to_dict("records"):
         error = f"{row['mean']:.2f}" + (f" ± {row['std']:.2f}" if row["seeds"] > 1 else "")
         name = ", ".join(filter(None, [row["model"], row["variant"]]))

@@ -138,12 +138,12 @@ def test_a_run_of_an_older_version_is_continued_and_skipped(data, tmp_path, fini
     """Its run.json has a recipe without the fields that were added later."""
     recipe, info = recipe_for("live", "cifar-resnet8", 4), tmp_path / "run.json"
     run("cifar-resnet8", data, tmp_path, recipe, deadline=None if finished else 0.0)
-    before = json.loads(info.read_text())
+    before = json.loads(info.read_text(encoding="utf-8"))
     for added in ("warmup_iterations", "patience", "augmentation"):
         assert before["recipe"].pop(added, 0) is None
-    info.write_text(json.dumps(before))
+    info.write_text(json.dumps(before), encoding="utf-8")
     assert run("cifar-resnet8", data, tmp_path, recipe)["iteration"] == 4
-    assert ("resumed" in json.loads(info.read_text())) != finished
+    assert ("resumed" in json.loads(info.read_text(encoding="utf-8"))) != finished
     with pytest.raises(InputError, match="recipe"):
         run("cifar-resnet8", data, tmp_path, replace(recipe, warmup_lr=0.01, warmup_iterations=2))
 
@@ -181,8 +181,8 @@ def test_two_sweeps_share_a_folder_and_one_that_is_killed_continues(tmp_path):
     assert end(second) == -signal.SIGKILL
     done = checkpoint.load(infos[0].parent)[0]["trainer"]["iteration"]
     again = start(endless, tmp_path)
-    wait_until(lambda: "resumed" in json.loads(infos[0].read_text()), again)
-    assert [part["iteration"] for part in json.loads(infos[0].read_text())["resumed"]] == [done] and done > 0
+    wait_until(lambda: "resumed" in json.loads(infos[0].read_text(encoding="utf-8")), again)
+    assert [part["iteration"] for part in json.loads(infos[0].read_text(encoding="utf-8"))["resumed"]] == [done] and done > 0
     again.kill()
     end(again)
 

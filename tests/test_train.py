@@ -480,7 +480,7 @@ def snapshot(folder):
 def test_a_run_writes_three_files(data, finished):
     out, last = finished
     assert sorted(path.name for path in out.iterdir()) == ["log.jsonl", "run.json", "weights.safetensors"]
-    info = json.loads((out / "run.json").read_text())
+    info = json.loads((out / "run.json").read_text(encoding="utf-8"))
     assert info["model"] == "cifar-resnet8" and info["seed"] == 3 and info["source"] == "shapes10"
     assert info["overrides"] == {} and info["precision"] == "float32" and info["processes"] == 1
     assert info["recipe"] == {key: value for key, value in dataclasses.asdict(SHORT).items() if key != "gradual"} | {
@@ -495,7 +495,7 @@ def test_a_run_writes_three_files(data, finished):
     }
     assert info["versions"] == {"resnet_nb": __version__, "torch": torch.__version__, "python": platform.python_version()}
     assert info["device"].startswith("cpu") and 0 <= info["wall_seconds"] < 60
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["iteration"] for line in log] == [4, 6] and log[-1] == last  # 2 * 30 test images are 4 batches
     assert {key: value.shape for key, value in load_file(out / "weights.safetensors").items()} == {
         key: value.shape for key, value in build("cifar-resnet8").state_dict().items()
@@ -542,7 +542,7 @@ def test_other_settings_are_refused(data, finished):
 
 
 def test_a_folder_with_other_files_is_refused(data, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
+    (tmp_path / "thesis.tex").write_text("years of work", encoding="utf-8")
     before = snapshot(tmp_path)
     with pytest.raises(InputError) as caught:
         run("cifar-resnet8", data, tmp_path, SHORT)
@@ -550,10 +550,10 @@ def test_a_folder_with_other_files_is_refused(data, tmp_path):
 
 
 def test_a_file_as_folder_is_refused(data, tmp_path):
-    (tmp_path / "out").write_text("a file")
+    (tmp_path / "out").write_text("a file", encoding="utf-8")
     with pytest.raises(InputError) as caught:
         run("cifar-resnet8", data, tmp_path / "out", SHORT)
-    assert str(tmp_path / "out") in str(caught.value) and (tmp_path / "out").read_text() == "a file"
+    assert str(tmp_path / "out") in str(caught.value) and (tmp_path / "out").read_text(encoding="utf-8") == "a file"
 
 
 def test_an_unfinished_run_cannot_be_loaded(data, tmp_path):
@@ -595,8 +595,8 @@ def test_a_log_that_lost_its_end_and_a_flipped_bit_are_reported(finished, tmp_pa
         load_run(tmp_path)
     weights[-100] ^= 1
     (tmp_path / "weights.safetensors").write_bytes(weights)
-    lines = (tmp_path / "log.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "log.jsonl").write_text("".join(lines[:-1]))
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "log.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
     with pytest.raises(InputError, match="last iteration"):
         load_run(tmp_path)
 
@@ -605,7 +605,7 @@ def test_a_log_that_lost_its_end_and_a_flipped_bit_are_reported(finished, tmp_pa
 def test_a_run_json_of_something_else_is_reported(finished, tmp_path, content):
     for path in finished[0].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "run.json").write_text(content)
+    (tmp_path / "run.json").write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match="damaged"):
         load_run(tmp_path)
 

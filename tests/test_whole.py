@@ -1,5 +1,6 @@
 """Folders and several files are replaced whole or stay as they were, whatever fails."""
 
+import os
 import pathlib
 
 import pytest
@@ -69,19 +70,20 @@ def test_a_failure_while_renaming_leaves_the_old_folder(target, monkeypatch, fai
     assert alone(target) == OLD
 
 
-def test_files_are_written_all_or_none(tmp_path, monkeypatch):
+@pytest.mark.parametrize("owner, step", [(pathlib.Path, "write_bytes"), (os, "replace")])
+def test_files_are_written_all_or_none(tmp_path, monkeypatch, owner, step):
     fill(tmp_path, OLD)
-    before, write = contents(tmp_path), pathlib.Path.write_bytes
+    before, act, new = contents(tmp_path), getattr(owner, step), {tmp_path / name: content for name, content in NEW.items()}
 
-    def fail_at_the_last(path, content):
+    def fail_at_the_last(path, to):
         if "c.html" in path.name:
             raise OSError("disk full")
-        return write(path, content)
+        return act(path, to)
 
-    monkeypatch.setattr(pathlib.Path, "write_bytes", fail_at_the_last)
-    with pytest.raises(OSError, match="disk full"):
-        write_files({tmp_path / name: content for name, content in NEW.items()})
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, fail_at_the_last)
+        with pytest.raises(OSError, match="disk full"):
+            write_files(new)
     assert contents(tmp_path) == before
-    monkeypatch.undo()
-    write_files({tmp_path / name: content for name, content in NEW.items()})
+    write_files(new)
     assert files(tmp_path) == OLD | NEW
