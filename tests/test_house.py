@@ -1,6 +1,7 @@
 """The walls of the house: which room may know which, held against the imports as they are written."""
 
 import ast
+import importlib
 import json
 import pathlib
 import re
@@ -167,3 +168,12 @@ def test_every_file_that_is_named_is_there():
             assert (ROOT / path).exists(), f"{page.name} names {path}, which is not there"
         for module in set(re.findall(r"python -m (tools\.\w+|resnet_nb)\b", text)):
             assert list(ROOT.glob(module.replace(".", "/") + "*")), f"{page.name} runs {module}, which is not there"
+
+
+def test_no_function_hides_a_module_of_its_name():
+    """`import resnet_nb.runs.training` gives that module, whatever the face of its package exports."""
+    for name in NAMES:
+        if name not in ("resnet_nb", "resnet_nb.__main__"):
+            module = importlib.import_module(name)
+            package, _, own = name.rpartition(".")
+            assert getattr(importlib.import_module(package), own) is module, f"{package} hides {name}"
