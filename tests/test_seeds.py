@@ -19,8 +19,7 @@ LIVE = sorted(
 )
 # the sentence that quotes the seeds, with the command that made them
 QUOTE = r"held for (\d+) of (\d+) seeds; the smallest [^.;]*? was ([\d.e+]+)(?: points)? \(`python {}`\)"
-COMMAND = r"(?:-m tools\.seeds|tests/seeds\.py) {} {}"
-OLD = {("01", "degradation"): r"(?:-m tools\.seeds 01 degradation|tests/seeds_degradation\.py --seeds 12)"}
+COMMAND = r"-m tools\.seeds {} {}"
 
 
 @pytest.mark.parametrize("notebook, name", LIVE)
@@ -31,7 +30,7 @@ def test_a_live_run_promises_less_than_every_seed_gave(notebook, name):
     assert min(margins.values()) >= 1.25 * promised, margins
     (path,) = [path for path in NOTEBOOKS if path.name.startswith(notebook)]
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
-    command = OLD.get((notebook, name), COMMAND.format(notebook, name))
+    command = COMMAND.format(notebook, name)
     ((held, of, smallest),) = re.findall(QUOTE.format(command), text)
     assert int(held) == int(of) == len(margins)
     assert float(smallest) == pytest.approx(min(margins.values()), rel=0.03)
