@@ -40,7 +40,7 @@ def require_int(name: str, value, least: int, most: int | None = None) -> None:
     if type(value) is not int or value < least or (most is not None and value > most):
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         upper = "" if most is None else f" up to {most:,}"
-        raise InputError(f"{name} must be {kind}{upper}, got {str(value)[:40]!r}")
+        raise InputError(f"{name} must be {kind}{upper}, got {repr(value)[:40]}")
 
 
 def require_number(name: str, value, least: float, most: float = sys.float_info.max, open_end: bool = False) -> None:
@@ -48,7 +48,7 @@ def require_number(name: str, value, least: float, most: float = sys.float_info.
     if type(value) not in (int, float) or not least <= value <= most or (open_end and value == least):
         bound = f"above {least:g}" if open_end else f"of at least {least:g}"
         upper = "" if most == sys.float_info.max else f" and at most {most:g}"
-        raise InputError(f"{name} must be a number {bound}{upper}, got {str(value)[:40]!r}")
+        raise InputError(f"{name} must be a number {bound}{upper}, got {repr(value)[:40]}")
 
 
 def require_positive(**values) -> None:
@@ -61,7 +61,7 @@ def require_depth(depth, layers: int, note: str = "") -> int:
     """The n of a net of layers*n + 2 layers. Raises InputError with the first such depths, and `note`, on another depth."""
     if type(depth) is not int or depth < layers + 2 or depth % layers != 2:
         first = ", ".join(str(layers * n + 2) for n in (1, 2, 3))
-        raise InputError(f"depth must be an integer {layers}n+2 with n >= 1 ({first}, ...){note}, got {str(depth)[:40]!r}")
+        raise InputError(f"depth must be an integer {layers}n+2 with n >= 1 ({first}, ...){note}, got {repr(depth)[:40]}")
     return (depth - 2) // layers
 
 

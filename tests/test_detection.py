@@ -70,7 +70,7 @@ def test_one_scene_is_drawn_however_few_objects_it_has(seed):
 
 @pytest.mark.parametrize("bad", [{"count": 0}, {"count": 2.0}, {"count": True}, {"count": 1, "seed": -1}])
 def test_bad_scenes_are_refused(bad):
-    with pytest.raises(InputError, match="must be an integer of at least"):
+    with pytest.raises(InputError, match="must be an? .*integer"):
         scenes(**bad)
 
 
@@ -145,7 +145,7 @@ def test_the_papers_settings_are_the_defaults():
 def test_other_nets_and_too_few_classes_are_refused():
     with pytest.raises(InputError, match="got CifarPreact"):
         faster_rcnn(build("cifar-preact20"), 11)
-    with pytest.raises(InputError, match="at least 2, got '1'"):
+    with pytest.raises(InputError, match="at least 2, got 1"):
         faster_rcnn(build("cifar-resnet20"), 1)
 
 
