@@ -1,6 +1,6 @@
 """Helpers of the ResNet walkthrough: networks, counts, data, training, recorded runs, figures and checks.
 
-The house has four floors. A module knows only what stands before it in this list, and there is no circle:
+The house has four floors. A module knows only what comes before it in this list, and there is no circle:
 
   the ground: errors, files, progress, recipes
   the papers: paper, models, anatomy, memory, explain
@@ -9,7 +9,7 @@ The house has four floors. A module knows only what stands before it in this lis
 
 The notebooks need the first three floors and the recorded runs. `train` computes and touches no disk; `runs` keeps and
 differentiates nothing. No error below `cli` names a command line option. What can be known without torch is known without
-importing torch: recipes, the papers' numbers, Butcher's conditions and all help. tests/test_house.py holds these rules.
+importing torch: recipes, the papers' numbers and all help. tests/test_house.py holds these rules.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What stderr shows while something takes longer than two seconds; switched on once, by the command line."""
+"""What stderr shows: bars, which the command line switches on, and notes."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ def leads() -> bool:
 
 @contextmanager
 def shown() -> Iterator[None]:
-    """While it lasts, bars and notes appear on stderr, if this process is the one that talks."""
+    """While it lasts, bars appear on stderr, if this process is the one that talks."""
     before, _switch["shown"] = _switch["shown"], leads()
     try:
         yield

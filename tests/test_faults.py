@@ -5,7 +5,6 @@ The quick cases run in `make test`; `python -m pytest -m slow tests/test_faults.
 
 import hashlib
 import io
-import itertools
 import json
 import math
 import os
@@ -607,27 +606,19 @@ def test_the_step_does_not_read_from_the_device(data, monkeypatch):
 # ---- the warm-up
 
 
-@pytest.mark.parametrize("every", [50, 150, 400])
+@pytest.mark.parametrize("every", [1, 7, 50, 150, 400])
 def test_the_warm_up_ends_when_the_training_error_is_below_80_percent(data, every, monkeypatch):
-    """The rates and the end of the warm-up, recomputed from the batches' errors on the host.
-
-    The loop looks every 100 iterations, and whenever there is a line of the log anyway.
-    """
+    """The rates and the end of the warm-up, recomputed from the batches' errors: how often there is a line changes nothing."""
     recipe = Recipe(iterations=400, batch_size=16, lr=0.05, drops=(300,), warmup_lr=0.01)
     torch.manual_seed(0)
     trainer, rates, wrongs = Trainer(build(NET, **SMALL), data, recipe, seed=1, every=every), [], []
-
-    def watch(trainer):
-        rates.append(trainer.rate.item())
-        return False
-
     update = trainer.meter.update
     monkeypatch.setattr(trainer.meter, "update", lambda values: wrongs.append(100 * values[1].item()) or update(values))
-    trainer.train(pause=watch)
-    looks = sorted({*range(0, 401, every), *range(0, 401, 100)})
-    means = {stop: sum(wrongs[start:stop]) / (stop - start) for start, stop in itertools.pairwise(looks)}
-    warmup = next(stop for stop, mean in means.items() if mean < WARMUP_ERROR)
-    assert 20 < warmup < 300
+    monkeypatch.setattr("resnet_nb.train.loop.evaluate", lambda *args, **options: (50.0, 1.0))  # as fast as every line needs
+    trainer.train(pause=lambda trainer: rates.append(trainer.rate.item()))
+    windows = [sum(wrongs[start : start + 100]) / 100 for start in range(0, 400, 100)]
+    warmup = 100 * (1 + next(i for i, mean in enumerate(windows) if mean < WARMUP_ERROR))
+    assert warmup == 200  # of this net and seed, whatever `every` is
     assert rates == pytest.approx([0.01] * warmup + [0.05] * (300 - warmup) + [0.005] * 100)
     assert rates == pytest.approx([recipe.learning_rate(i, warmup) for i in range(400)])
     assert [line["warmup"] for line in trainer.log] == [min(line["iteration"], warmup) for line in trainer.log]

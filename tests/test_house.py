@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "resnet_nb"
-# the floors of resnet_nb/__init__.py, from the ground up, and on each the rooms after those that they may know
+# the floors of resnet_nb/__init__.py, from the ground up; a room may know those before it
 FLOORS = [
     "errors files progress recipes",
     "paper models anatomy memory explain",
@@ -68,7 +68,7 @@ def test_arrows_point_downwards(path):
     own = room(dotted(path))
     assert own in RANK, f"{own} has no place in the order of resnet_nb/__init__.py"
     upwards = [name for name in known(MODULES[path]) if RANK[room(name)] > RANK[own]]
-    assert not upwards, f"{path} knows {', '.join(upwards)}, which stands above it"
+    assert not upwards, f"{path} knows {', '.join(upwards)}, which comes after it"
 
 
 def test_the_package_states_the_whole_order():

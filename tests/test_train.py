@@ -82,8 +82,8 @@ def test_the_deep_nets_warm_up_until_the_training_error_is_below_80_percent(name
     printed, recipe = paper.recipe("cifar10")["warmup"], recipe_for("cifar", name)
     assert recipe == Recipe(warmup_lr=printed["lr"]) and printed["depth"] == 110
     assert f"{WARMUP_ERROR:g}%" in printed["until"] and f"{WARMUP_LENGTH} iterations" in printed["until"]
-    for warmup in (1, 400, 40_000):
-        log = [{"iteration": max(0, warmup - 1), "train_error": 80.0}, {"iteration": warmup, "train_error": 79.9}]
+    for warmup in (100, 400, 40_000):
+        log = [{"iteration": i, "train_error": 80.0 if i < warmup else 79.9} for i in range(100, warmup + 201, 100)]
         want = [0.01] * warmup + PAPER[warmup:]
         assert [recipe.rate(i, log) for i in EDGES] == pytest.approx([want[i] for i in EDGES], rel=1e-12)
         assert [recipe.learning_rate(i, warmup) for i in EDGES] == [recipe.rate(i, log) for i in EDGES]

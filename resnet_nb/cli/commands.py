@@ -85,15 +85,13 @@ def _images(source: str, download: bool = False, augmentation: Augmentation | No
 def run_evaluate(args: Namespace) -> None:
     if args.what in models.weights.NAMES and not Path(args.what).exists():
         return _evaluate_pretrained(args)
-    if args.download:
-        raise InputError(f"--download fetches torchvision's weights; {args.what} is the folder of a run: leave it out")
     with status(f"loading {args.what}"):
         model, info, _ = runs.load_run(Path(args.what))
     augmentation, trained_on, classes = runs.augmentation_of(info["recipe"]), info["data"], info["data"]["classes"]
     if augmentation is None and args.testing != "center":
         raise InputError(f"--testing {args.testing} is for runs of the recipe imagenet; {args.what} is none")
     device = _device(args.device)
-    images = _images(args.data or info["source"], augmentation=augmentation)
+    images = _images(args.data or info["source"], args.download, augmentation)
     if list(images.classes) != classes:
         raise InputError(f"{images.name} has the classes {', '.join(images.classes)}; the run has {', '.join(classes)}")
     images = _split_of(images, trained_on["fingerprint"])

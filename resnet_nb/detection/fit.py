@@ -9,6 +9,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from resnet_nb.detection.scenes import Objects
 from resnet_nb.errors import InputError
+from resnet_nb.train.evaluation import evaluating
 
 
 def fit_detector(
@@ -57,19 +58,14 @@ def fit_detector(
     return log
 
 
-@torch.no_grad()
 def detect(detector: FasterRCNN, images: Tensor, refined: bool = False, batch_size: int = 50) -> list[Objects]:
     """What the detector finds on uint8 images (N, 3, H, W): boxes, labels and scores of each, the best score first.
 
     refined: with box refinement and box voting, see `refine`. BN is in eval mode; the detector's mode is put back.
     """
     predict = (lambda part: refine(detector, part)) if refined else detector
-    was_training = detector.training
-    detector.eval()
-    try:
+    with evaluating(detector):
         return [objects for part in images.split(batch_size) for objects in predict([*(part.float() / 255)])]
-    finally:
-        detector.train(was_training)
 
 
 @torch.no_grad()

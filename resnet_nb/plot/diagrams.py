@@ -145,8 +145,9 @@ def _draw_shortcuts(axis: Axes, x: float, model: nn.Module, heights: dict[str, f
     for stage, its_blocks in stages(model).items():
         for name, block in its_blocks.named_children():
             inside = [y for layer, y in heights.items() if layer.startswith(f"{stage}.{name}.")]
-            if not isinstance(block.downsample, NoShortcut):
-                dashes = "-" if isinstance(block.downsample, nn.Identity) else DOTTED
+            shortcut = getattr(block, "downsample", None)  # a Runge-Kutta block has several
+            if shortcut is not None and not isinstance(shortcut, NoShortcut):
+                dashes = "-" if isinstance(shortcut, nn.Identity) else DOTTED
                 ends = (x + 0.62, inside[0] - 0.5), (x + 0.62, inside[-1] + 0.42)
                 arrow(axis, *ends, scale=7, bend=-0.45, linestyle=dashes, color="0.2")
 

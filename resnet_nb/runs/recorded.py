@@ -60,12 +60,8 @@ def logs(schedule: str | None = None) -> "pd.DataFrame":
     return pd.concat(parts, ignore_index=True)
 
 
-def schedules() -> list[str]:
-    """Names of the recorded schedules, the one that trained on most images first."""
-    return _longest_first(index())
-
-
 def _longest_first(found: "pd.DataFrame") -> list[str]:
+    """Names of the recorded schedules, the one that trained on most images first."""
     images = (found["iterations"] * found["batch_size"]).groupby(found["schedule"]).max()
     return images.sort_values(ascending=False).index.to_list()
 

@@ -22,6 +22,8 @@ from resnet_nb.runs.folder import INFO, RunFolder, as_json, load_run, read_json
 from resnet_nb.train import Trainer, World
 from resnet_nb.train.world import machine
 
+NOTHING_KEPT = "no checkpoint was written before"
+
 
 def run(
     name: str,
@@ -91,13 +93,13 @@ class _Session:
 
     def __init__(self, folder: RunFolder, trainer: Trainer):
         self.folder, self.trainer, self.writes = folder, trainer, trainer.world.rank == 0
-        self.before, self.saved = 0.0, 0
+        self.earlier_seconds, self.saved_iteration, self.info = 0.0, 0, {}
         self.started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Training time so far, with that of the sessions before."""
-        return self.before + time.monotonic() - self.started
+        return self.earlier_seconds + time.monotonic() - self.started
 
     def begin(self, state: dict | None, damage: str, info: dict) -> None:
         """Continue from a checkpoint, if there is one, and write the files up to it."""
@@ -107,8 +109,8 @@ class _Session:
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
             torch.set_rng_state(state["rng"])
-            self.before, self.saved = state["seconds"], self.trainer.iteration
-            self.info = _continued(read_json(self.folder.out / INFO), info, self.saved, self.trainer.note)
+            self.earlier_seconds, self.saved_iteration = state["seconds"], self.trainer.iteration
+            self.info = _continued(read_json(self.folder.out / INFO), info, self.trainer.iteration, self.trainer.note)
         if not self.trainer.world.all_equal(self.trainer.iteration):
             raise InputError(f"the processes read different checkpoints; all of them need the same {self.folder.out}")
         if self.writes:
@@ -117,9 +119,9 @@ class _Session:
     def train(self, deadline: float | None, save_seconds: float, shown: tqdm) -> bool:
         """Train to the end (True), or to the deadline or a signal, with a checkpoint."""
         self.trainer.prepare()
-        last = saved = time.monotonic()
+        last = saved_at = time.monotonic()
         fastest, slowest = math.inf, 0.0
-        evaluation = len(self.trainer.data.test_labels) / self.trainer.recipe.batch_size  # at most so many iterations
+        evaluation_steps = len(self.trainer.data.test_labels) / self.trainer.recipe.batch_size  # at most so many iterations
 
         def report(line: dict) -> None:
             if self.writes:
@@ -127,24 +129,23 @@ class _Session:
             shown.set_postfix_str(f"train error {line['train_error']:.1f} %, test error {line['test_error']:.1f} %")
 
         def pause(trainer: Trainer) -> bool:
-            nonlocal last, saved, fastest, slowest
+            nonlocal last, saved_at, fastest, slowest
             shown.update()
-            if time.monotonic() - saved >= save_seconds:
+            if time.monotonic() - saved_at >= save_seconds:
                 self.save()
-                saved = time.monotonic()
+                saved_at = time.monotonic()
             now = time.monotonic()
             fastest, slowest, last = min(fastest, now - last), max(slowest, now - last), now
             # the next iteration may be the slowest again, or end with an evaluation; the checkpoint takes its time
-            reserve = max(2 * slowest, slowest + evaluation * fastest) + 0.5
+            reserve = max(2 * slowest, slowest + evaluation_steps * fastest) + 0.5
             return bool(signals) or (deadline is not None and now + reserve > deadline)
 
         with _signals() as signals:
             try:
                 done = self.trainer.train(report, pause)
                 if done and self.writes:
-                    self.folder.finish(
-                        {**self.info, "wall_seconds": round(self.seconds, 1)}, self.trainer.log, self.trainer.model
-                    )
+                    info = {**self.info, "wall_seconds": round(self.seconds, 1)}
+                    self.folder.finish(info, self.trainer.log, self.trainer.model)
                 elif not done:
                     self.save()
             except InputError as error:  # an image that cannot be decoded
@@ -153,22 +154,18 @@ class _Session:
                     print(f"error: process {self.trainer.world.rank}: {error}", file=sys.stderr)
                 raise
             except FloatingPointError as error:
-                kept = (
-                    f"the last good checkpoint in {self.folder.out} is of iteration {self.saved:,}"
-                    if self.saved
-                    else "no checkpoint was written before"
-                )
-                raise FloatingPointError(f"{error}; {kept}") from error
-        if signals:
+                kept = f"the last good checkpoint in {self.folder.out} is of iteration {self.saved_iteration:,}"
+                raise FloatingPointError(f"{error}; {kept if self.saved_iteration else NOTHING_KEPT}") from error
+        if signals and not done:
             raise Interrupted(signals[0])
         return done
 
     def save(self) -> None:
         """Write a checkpoint if there is anything new, and if it is finite."""
-        if self.writes and self.saved < self.trainer.iteration:
+        if self.writes and self.saved_iteration < self.trainer.iteration:
             self.trainer.check_finite()
             self.folder.save({"seconds": self.seconds, "rng": torch.get_rng_state(), "trainer": self.trainer.state_dict()})
-            self.saved = self.trainer.iteration
+            self.saved_iteration = self.trainer.iteration
 
 
 @contextmanager

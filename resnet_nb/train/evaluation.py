@@ -1,6 +1,7 @@
 """Testing: the error on single views, and on ImageNet with many views (arXiv 1512.03385, §3.4 and Tables 2-5; notebook 07)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -20,26 +21,33 @@ SIDES = (224, 256, 384, 480, 640)  # pixels, of the fully convolutional testing
 Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes, such as `ImageFiles.center`
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode and without gradients; its mode is put back, also after an error."""
+    was_training = model.training
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
 def evaluate(model: nn.Module, data: Images, batch_size: int | None = None, world: World = World()) -> tuple[float, float]:
     """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
 
-    Every image counts once, whatever the batch size (by default the data's own) and the number of processes. The model's mode
-    is put back.
+    Every image counts once, whatever the batch size (by default the data's own) and the number of processes; the
+    other processes take the BN statistics of process 0. The model's mode is put back.
     """
-    was_training = model.training
-    model.eval()
     wrong_loss = torch.zeros(2, dtype=torch.float64, device=data.device)
-    world.copy_buffers(model)
     part = slice(world.rank, None, world.size)
-    try:
-        with torch.no_grad(), bar("testing", len(data.test_labels[part]), unit=" images", leave=False) as shown:
-            for images, labels in data.test_batches(batch_size or data.test_batch, part):
-                logits = model(data.center(images))
-                wrong_loss[0] += (logits.argmax(1) != labels).sum()
-                wrong_loss[1] += F.cross_entropy(logits, labels, reduction="sum")
-                shown.update(len(images))
-    finally:
-        model.train(was_training)
+    with evaluating(model), bar("testing", len(data.test_labels[part]), unit=" images", leave=False) as shown:
+        world.copy_buffers(model)
+        for images, labels in data.test_batches(batch_size or data.test_batch, part):
+            logits = model(data.center(images))
+            wrong_loss[0] += (logits.argmax(1) != labels).sum()
+            wrong_loss[1] += F.cross_entropy(logits, labels, reduction="sum")
+            shown.update(len(images))
     wrong, loss = world.sum(wrong_loss).tolist()
     return 100 * wrong / len(data.test_labels), loss / len(data.test_labels)
 
@@ -99,13 +107,9 @@ def scores_of(model: nn.Module, data: ImageFiles, testing: str = "center") -> Te
         score = partial(ten_crop_scores, model, center=data.center, crop=data.augmentation.crop)
     else:
         view, batch_size, score = v2.PILToTensor(), 1, partial(multi_scale_scores, model, center=data.center_channels)
-    was_training, scores = model.training, []
-    model.eval()
-    try:
-        with torch.no_grad(), bar("testing", len(data.test_labels), unit=" images") as shown:
-            for images, _ in data.test_batches(batch_size, view=view):
-                scores.append(score(images).cpu())
-                shown.update(len(images))
-    finally:
-        model.train(was_training)
+    scores = []
+    with evaluating(model), bar("testing", len(data.test_labels), unit=" images") as shown:
+        for images, _ in data.test_batches(batch_size, view=view):
+            scores.append(score(images).cpu())
+            shown.update(len(images))
     return torch.cat(scores)

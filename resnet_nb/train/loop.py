@@ -7,7 +7,6 @@ import copy
 import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_nb.data import Dataset, Images
-from resnet_nb.errors import InputError, first_line
+from resnet_nb.errors import InputError, first_line, require_int
 from resnet_nb.progress import note
-from resnet_nb.recipes import Recipe
+from resnet_nb.recipes import WARMUP_WINDOW, Recipe
 from resnet_nb.train.evaluation import evaluate
 from resnet_nb.train.precision import fast_layout, float32_as, require_precision
 from resnet_nb.train.world import World
 
-WINDOW = 100  # iterations between two looks at the training error while a warm-up waits for it
 DRY_RUNS = 3  # cuDNN picks its algorithms and libraries set themselves up before a graph is recorded
 AHEAD = 8  # steps that the host may be ahead of the device, so that its clock means something
 
@@ -110,7 +108,10 @@ class Trainer:
             for weight in model.parameters():
                 self.optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         self.meter = Meter().to(self.device)
-        self.every = every or max(recipe.iterations // 100, math.ceil(2 * len(data.test_labels) / recipe.batch_size))
+        if every is None:
+            every = max(recipe.iterations // 100, math.ceil(2 * len(data.test_labels) / recipe.batch_size))
+        require_int("every", every, 1)
+        self.every = every
         self.iteration: int = 0
         self.log: list[dict] = []
         self._prepared: Callable[..., None] | None = None
@@ -163,7 +164,9 @@ class Trainer:
                 f"the loss is not finite at iteration {bad} (counted from 0); learning rate "
                 f"{self.recipe.rate(bad, self.log):g} may be too high"
             )
-        state = {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+        # the weights are equal in all processes; of the statistics only those of process 0 are kept
+        state = self.model.state_dict() if self.world.rank == 0 else dict(self.model.named_parameters())
+        state = {name: value for name, value in state.items() if value.is_floating_point()}
         if not torch.stack([torch.isfinite(value).all() for value in state.values()]).all():
             name = next(name for name, value in state.items() if not torch.isfinite(value).all())
             raise FloatingPointError(
@@ -183,7 +186,12 @@ class Trainer:
         for place, weight in enumerate(self.model.parameters()):  # in place: the layout stays this device's
             if place in momenta:
                 self.optimizer.state[weight]["momentum_buffer"].copy_(momenta[place]["momentum_buffer"])
-        self.meter.load_state_dict(state["meter"])
+        kept = {name: state["meter"][name] for name in self.meter.state_dict()}
+        if self.recipe.open_warmup and kept.keys() != state["meter"].keys():
+            raise InputError(
+                "the checkpoint is of an older version, which ended the warm-up by another rule; train again", "out"
+            )
+        self.meter.load_state_dict(kept)
         self.iteration, self.log = state["iteration"], list(state["log"])
 
     def _record(self) -> Callable[..., None]:
@@ -204,8 +212,8 @@ class Trainer:
             return self.step
 
     def _line_is_due(self) -> bool:
-        waiting = self.recipe.open_warmup and self.recipe.warmup(self.log) >= self.iteration
-        intervals = (self.every, self.recipe.iterations, WINDOW if waiting else self.every)
+        waiting = self.recipe.open_warmup and self.recipe.warmup_end(self.log) is None
+        intervals = (self.every, self.recipe.iterations, WARMUP_WINDOW if waiting else self.every)
         return any(self.iteration % interval == 0 for interval in intervals)
 
     def _line(self) -> dict:
@@ -219,7 +227,7 @@ class Trainer:
             test_error, test_loss = evaluate(self.model, self.data, world=self.world)
         line |= {"train_loss": loss, "train_error": 100 * wrong, "test_error": test_error, "test_loss": test_loss}
         if self.recipe.open_warmup:
-            line["warmup"] = min(self.iteration, self.recipe.warmup([*self.log, line]))
+            line["warmup"] = self.recipe.warmup_end([*self.log, line]) or self.iteration
         return line
 
 
@@ -284,10 +292,7 @@ class GraphStep:
 
 def require_augmentation(recipe: Recipe, data: Images) -> None:
     """Raise InputError unless the recipe names the augmentation that the data make: what is recorded is what trains."""
-    asked, made = (found and asdict(found) for found in (recipe.augmentation, data.augmentation))
-    if asked != made:
-        usual = "None, the crops and flips of data in memory"
-        raise InputError(
-            f"the recipe's augmentation is {asked or usual}; that of {data.name} is {made or usual}: load the data with the "
-            "recipe's augmentation, or choose a recipe that fits"
-        )
+    if recipe.augmentation != data.augmentation:
+        asked, made = (wanted or "None, that of data in memory" for wanted in (recipe.augmentation, data.augmentation))
+        mend = "load the data with the recipe's augmentation, or choose a recipe that fits"
+        raise InputError(f"the recipe's augmentation is {asked}; that of {data.name} is {made}: {mend}")
