@@ -78,8 +78,9 @@ def bench(
         raise InputError(f"bench takes the networks of CIFAR-10 (cifar-...), got {name!r}")
     torch.manual_seed(0)
     place = torch.device(device)
-    usual = _usual(models.build(name), data, place, batch_size)
-    loops = {"usual": usual, "ours": _ours(models.build(name), data.to(place), precision, batch_size)}
+    recipe = Recipe(FOREVER, batch_size)
+    trainer = Trainer(models.build(name), data.to(place), recipe, every=FOREVER, precision=precision)
+    loops = {"usual": _usual(models.build(name), data, place, batch_size), "ours": _ours(trainer)}
     counts: dict[str, int] = {}
     times: dict[str, list[float]] = {key: [] for key in loops}
     for key in bar(name, len(loops) * (1 + rounds), [*loops] * (1 + rounds), unit=" timings"):
@@ -142,8 +143,7 @@ def _usual(model: nn.Module, data: Dataset, device: torch.device, batch_size: in
         yield
 
 
-def _ours(model: nn.Module, data: Dataset, precision: str, batch_size: int) -> Iterator[None]:
-    trainer = Trainer(model, data, Recipe(FOREVER, batch_size), every=FOREVER, precision=precision)
+def _ours(trainer: Trainer) -> Iterator[None]:
     while True:
         yield trainer.train(pause=lambda _: True)
 

@@ -23,10 +23,11 @@ class TrainingStopped(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped a training after a checkpoint. Exit code 128 + signal."""
+    """A signal stopped a training after a checkpoint, or when its run was just finished. Exit code 128 + signal."""
 
-    def __init__(self, signal: int):
-        super().__init__("interrupted after a checkpoint; the same command continues")
+    def __init__(self, signal: int, finished: bool = False):
+        kept = "when the run was finished; nothing is lost" if finished else "after a checkpoint; the same command continues"
+        super().__init__(f"interrupted {kept}")
         self.signal = signal
 
 
@@ -35,11 +36,23 @@ def first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def few(names, most: int = 5) -> str:
+    """The first names and how many more there are, for a message that stays readable."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 def require_int(name: str, value, least: int, most: int | None = None) -> None:
     """Raise InputError unless `value` is an integer from `least` to `most`; True and False are none."""
     if type(value) is not int or value < least or (most is not None and value > most):
-        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        upper = "" if most is None else f" up to {most:,}"
+        kind = (
+            "a positive integer"
+            if least == 1
+            else f"an integer of at least {least}"
+            if most is None
+            else f"an integer from {least}"
+        )
+        upper = "" if most is None else f" up to {most:,}" if least == 1 else f" to {most:,}"
         raise InputError(f"{name} must be {kind}{upper}, got {repr(value)[:40]}")
 
 
@@ -48,7 +61,7 @@ def require_number(name: str, value, least: float, most: float = sys.float_info.
     if type(value) not in (int, float) or not least <= value <= most or (open_end and value == least):
         bound = f"above {least:g}" if open_end else f"of at least {least:g}"
         upper = "" if most == sys.float_info.max else f" and at most {most:g}"
-        raise InputError(f"{name} must be a number {bound}{upper}, got {repr(value)[:40]}")
+        raise InputError(f"{name} must be a finite number {bound}{upper}, got {repr(value)[:40]}")
 
 
 def require_positive(**values) -> None:

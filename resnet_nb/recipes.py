@@ -1,13 +1,13 @@
 """What is known without torch: names of networks, recipes, and the named lists of runs (notebooks 01, 07-09, 11, 12).
 
-Recipes are those of arXiv 1512.03385 (§3.4, §4.2) and 1603.05027, and shorter ones.
+The recipes are those of arXiv 1512.03385 (§3.4, §4.2) and 1603.05027, and shorter ones.
 """
 
 import math
 import re
 from dataclasses import dataclass, field, replace
 
-from resnet_nb.errors import InputError, require_choice, require_int, require_number
+from resnet_nb.errors import InputError, is_shape, require_bool, require_choice, require_int, require_number, require_positive
 
 PRECISIONS = ("float32", "tf32", "bf16")
 TESTINGS = ("center", "10-crop", "multi-scale")
@@ -61,7 +61,13 @@ class Augmentation:
     test_side: int = 256
 
     def __post_init__(self):
-        if not 0 < self.crop <= min(self.test_side, *self.shorter_side) or self.shorter_side[0] > self.shorter_side[1]:
+        if isinstance(self.shorter_side, list):  # as JSON has it
+            object.__setattr__(self, "shorter_side", tuple(self.shorter_side))
+        if not is_shape(self.shorter_side) or len(self.shorter_side) != 2:
+            raise InputError(f"shorter_side must be two lengths in pixels, the smaller first, got {self.shorter_side!r}")
+        require_positive(crop=self.crop, test_side=self.test_side)
+        require_number("color", self.color, 0)
+        if not self.crop <= min(self.test_side, *self.shorter_side) or self.shorter_side[0] > self.shorter_side[1]:
             sides = f"of {self.shorter_side}, smaller end first, and of {self.test_side} pixels"
             raise InputError(f"a crop of {self.crop} pixels must fit into a shorter side {sides}")
 
@@ -91,27 +97,28 @@ class Recipe:
     augmentation: Augmentation | None = None
 
     def __post_init__(self):
+        for name, value in vars(self).items():  # NumPy's numbers and a list of drops become Python's
+            value = value.item() if hasattr(value, "item") else tuple(value) if isinstance(value, list) else value
+            object.__setattr__(self, name, value)
         require_int("iterations", self.iterations, 1)
         require_int("batch_size", self.batch_size, 1)
         require_number("lr", self.lr, 0, open_end=True)
         require_number("momentum", self.momentum, 0, 1)
         require_number("weight_decay", self.weight_decay, 0)
-        if not isinstance(self.drops, tuple) or [*self.drops] != sorted(drop for drop in self.drops if type(drop) is int):
-            raise InputError(f"drops must be a tuple of iterations in ascending order, got {self.drops!r}")
-        for drop in self.drops:
-            require_int("a drop", drop, 0)
+        if not isinstance(self.drops, tuple) or list(self.drops) != sorted(n for n in self.drops if type(n) is int and n >= 0):
+            raise InputError(f"drops must be iterations from 0 on in ascending order, got {self.drops!r}")
         if not isinstance(self.augmentation, Augmentation | None):
             raise InputError(f"augmentation must be an Augmentation or None, got {self.augmentation!r}")
+        require_bool(gradual=self.gradual)
         if self.warmup_lr is not None:
             require_number("warmup_lr", self.warmup_lr, 0, open_end=not self.gradual)
-        if self.warmup_iterations is not None:
-            require_int("warmup_iterations", self.warmup_iterations, 1)
-            if self.warmup_lr is None:
-                raise InputError("warmup_iterations need a warmup_lr, the learning rate of the warm-up")
+        for name in ("warmup_iterations", "patience"):
+            if getattr(self, name) is not None:
+                require_int(name, getattr(self, name), 1)
+        if self.warmup_iterations is not None and self.warmup_lr is None:
+            raise InputError("warmup_iterations need a warmup_lr, the learning rate of the warm-up")
         if self.gradual and self.warmup_iterations is None:
             raise InputError("a gradual warm-up needs warmup_iterations and a warmup_lr, at which it begins")
-        if self.patience is not None:
-            require_int("patience", self.patience, 1)
 
     @property
     def open_warmup(self) -> bool:
@@ -259,9 +266,9 @@ ABC = ({}, {"shortcut": "B"}, {"shortcut": "C"})  # the options of §4.1; A is t
 PREACT110 = _each("cifar-preact110", [*PLACEMENTS, *({"placement": "a", **row} for row in TABLE_1.values())])
 PREACT164 = _each("cifar-preact164", PLACEMENTS, bottleneck=True)
 PREACT1001 = _each("cifar-preact1001", [PLACEMENTS[4], PLACEMENTS[0]], bottleneck=True)
+FIGURE_4 = ["plain18", ("resnet18", {"shortcut": "A"}), "plain34", ("resnet34", {"shortcut": "A"})]
 SCHEMES32, SCHEMES56 = ([f"cifar-{scheme}{depth}" for scheme in ("euler", "midpoint", "rk4")] for depth in (32, 56))
 SCHEMES92 = ["cifar-euler92", "cifar-rk892"]  # the depth at which the 14 stages of rk8 meet the others
-FIGURE_4 = ["plain18", ("resnet18", {"shortcut": "A"}), "plain34", ("resnet34", {"shortcut": "A"})]
 
 _SWEEPS = {
     "table6": (
@@ -275,10 +282,7 @@ _SWEEPS = {
     ),
     "preact": ("Tables 1 to 3 of 1603.05027", _jobs("preact", 5, *PREACT110, *PREACT164) + _jobs("preact", 1, *PREACT1001)),
     "higher-order": ("Euler, Midpoint, RK4 and RK8 of 2103.15244", _jobs("cifar", 3, *SCHEMES32, *SCHEMES56, *SCHEMES92)),
-    "eighth": (
-        "Figure 6 in an eighth of the iterations",
-        _jobs("eighth", 1, "cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-plain56"),
-    ),
+    "eighth": ("Figure 6 in an eighth of the iterations", _jobs("eighth", 1, *_pairs(20, 56))),
     "cpu": (
         "plain and residual nets without a GPU",
         _jobs("cpu", 1, *_pairs(56, 20), *_each("cifar-resnet20", ABC[1:]))
@@ -288,10 +292,7 @@ _SWEEPS = {
     "preact-cpu": ("the start of Tables 1 and 2 of 1603.05027", _jobs("start", 1, *PREACT110)),
     "higher-order-cpu": ("the same schemes without a GPU", _jobs("shapes", 2, *SCHEMES32) + _jobs("start", 1, *SCHEMES92)),
     "fig4-cpu": ("the nets of Figure 4 on small images", _jobs("shapes", 1, *FIGURE_4)),
-    "shapes": (
-        "the nets that the notebooks take apart",
-        _jobs("shapes", 1, "cifar-resnet20", "cifar-plain20", "cifar-resnet56", "cifar-euler32"),
-    ),
+    "shapes": ("the nets that the notebooks take apart", _jobs("shapes", 1, *_pairs(20), "cifar-resnet56", "cifar-euler32")),
 }
 SWEEPS = {name: jobs for name, (_, jobs) in _SWEEPS.items()}
 SWEEP_LINES = {name: f"{len(jobs)} runs: {words}" for name, (words, jobs) in _SWEEPS.items()}

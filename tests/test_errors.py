@@ -11,18 +11,18 @@ from resnet_nb.errors import InputError, is_shape, require_choice, require_depth
 def test_a_number_is_finite(value):
     with pytest.raises(InputError) as caught:
         require_number("rate", value, -1e300)
-    assert "rate must be a number" in str(caught.value) and len(str(caught.value)) < 120
+    assert "rate must be a finite number" in str(caught.value) and len(str(caught.value)) < 120
 
 
 def test_the_ends_of_a_range():
     for value in (0, 0.0, 1, 0.5):
         require_number("share", value, 0, 1)
     for value, settings in ((0, {"open_end": True}), (-0.1, {}), (1.1, {})):
-        with pytest.raises(InputError, match="share must be a number .* at most 1, got"):
+        with pytest.raises(InputError, match="share must be a finite number .* at most 1, got"):
             require_number("share", value, 0, 1, **settings)
     require_int("count", 3, 3, 4)
     for value in (2, 5, 3.0, True):
-        with pytest.raises(InputError, match="count must be an integer of at least 3 up to 4, got"):
+        with pytest.raises(InputError, match="count must be an integer from 3 to 4, got"):
             require_int("count", value, 3, 4)
 
 

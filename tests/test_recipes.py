@@ -1,12 +1,16 @@
 """Recipes, sweeps and names as values: what is refused, what shortening keeps, who decides the rate."""
 
+import dataclasses
+import json
 import math
 import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from resnet_nb.data import views
 from resnet_nb.errors import InputError
 from resnet_nb.recipes import RECIPES, SWEEPS, Augmentation, Network, Recipe, network, recipe_for
 
@@ -27,6 +31,13 @@ from resnet_nb.recipes import RECIPES, SWEEPS, Augmentation, Network, Recipe, ne
         ({"drops": (5, 1)}, "drops"),
         ({"drops": (-1, 1)}, "drop"),
         ({"drops": (0.5,)}, "drop"),
+        ({"drops": 5}, "drops"),
+        ({"drops": None}, "drops"),
+        ({"drops": (True, 2)}, "drops"),
+        ({"lr": 10**400}, "lr must be a finite number"),
+        ({"augmentation": "x"}, "augmentation"),
+        ({"augmentation": {}}, "augmentation"),
+        ({"gradual": None}, "gradual"),
         ({"patience": 0}, "patience"),
         ({"patience": -1}, "patience"),
         ({"warmup_iterations": 400}, "warmup_lr"),
@@ -109,9 +120,33 @@ def test_other_names_are_refused_with_what_is_allowed(name):
         network(name)
 
 
-def test_an_augmentation_that_does_not_fit_is_refused():
-    with pytest.raises(InputError, match="must fit"):
-        Augmentation(crop=300)
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        ({"crop": 300}, "must fit"),
+        ({"shorter_side": (300, 256)}, "must fit"),
+        ({"crop": 1.5}, "crop"),
+        ({"crop": True}, "crop"),
+        ({"test_side": None}, "test_side"),
+        ({"color": -1}, "color"),
+        ({"color": math.nan}, "color"),
+        ({"shorter_side": 5}, "shorter_side"),
+        ({"shorter_side": (256,)}, "shorter_side"),
+        ({"shorter_side": (256.5, 300)}, "shorter_side"),
+    ],
+    ids=str,
+)
+def test_an_augmentation_that_does_not_fit_is_refused(changes, named):
+    with pytest.raises(InputError, match=named):
+        Augmentation(**changes)
+
+
+def test_numbers_of_numpy_and_lists_are_taken_as_pythons():
+    recipe = Recipe(np.int64(20), np.int32(8), np.float64(0.5), [np.int64(10).item(), 15], momentum=np.float32(0.5))
+    assert recipe == Recipe(20, 8, 0.5, (10, 15), momentum=0.5) and json.loads(json.dumps(dataclasses.asdict(recipe)))
+    assert Augmentation(shorter_side=[256, 480]) == Augmentation() == views.Augmentation()
+    assert views.Augmentation(crop=200) == Augmentation(crop=200) != views.Augmentation()
+    assert hash(views.Augmentation()) == hash(Augmentation())
 
 
 def test_recipes_are_known_without_torch():

@@ -395,6 +395,22 @@ def test_the_augmentation_of_the_recipe_is_that_of_the_data(data):
         assert len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize("every", [0, -5, 2.5, True])
+def test_lines_come_every_so_many_iterations(data, every):
+    with pytest.raises(InputError, match="every must be a positive integer"):
+        Trainer(tiny(), data, SHORT, every=every)
+
+
+def test_the_statistics_of_other_processes_stop_nothing(data):
+    """Only those of process 0 are evaluated and kept; the weights are equal everywhere."""
+    for rank, stops in ((0, True), (1, False)):
+        ours = Trainer(tiny(), data, SHORT)
+        ours.world = World(rank, 2)
+        ours.model.layer1[0].bn1.running_var[0] = math.inf
+        with pytest.raises(FloatingPointError, match="running_var") if stops else contextlib.nullcontext():
+            ours.check_finite()
+
+
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_a_line_is_evaluated_in_float32(data, monkeypatch, precision):
     """Like `evaluate` on the finished run, so that both give the same error; only the steps use TF32."""

@@ -11,7 +11,7 @@ import torch
 
 from resnet_nb import anatomy, data, models, runs, train
 from resnet_nb.bench import bench
-from resnet_nb.errors import InputError, first_line
+from resnet_nb.errors import InputError, few, first_line, require_int
 from resnet_nb.progress import note, status
 from resnet_nb.recipes import SWEEPS, Augmentation, network, recipe_for
 from resnet_nb.runs.sweep import sweep
@@ -37,6 +37,7 @@ def _overrides(args: Namespace) -> dict:
 
 
 def run_train(args: Namespace) -> None:
+    require_int("seed", args.seed, 0, 2**63 - 1)  # before the data are read, like a wrong name
     recipe, overrides = recipe_for(args.recipe, args.name, args.iterations), _overrides(args)
     if recipe.augmentation and args.validation:
         raise InputError("--validation is for data in memory; the recipe imagenet tests on val/<class>/*")
@@ -93,7 +94,7 @@ def run_evaluate(args: Namespace) -> None:
     device = _device(args.device)
     images = _images(args.data or info["source"], args.download, augmentation)
     if list(images.classes) != classes:
-        raise InputError(f"{images.name} has the classes {', '.join(images.classes)}; the run has {', '.join(classes)}")
+        raise InputError(f"{images.name} has the classes {few(images.classes)}; the run has {few(classes)}")
     images = _split_of(images, trained_on["fingerprint"])
     if images.fingerprint != trained_on["fingerprint"]:
         note(f"note: the run was trained on other data ({trained_on['name']})")

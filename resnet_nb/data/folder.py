@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, few
 from resnet_nb.files import sha256, write_atomically
 from resnet_nb.progress import bar, note
 
@@ -66,7 +66,7 @@ def list_parts(root: Path, test: str) -> tuple[Listing, Listing]:
     classes = [set(part.classes) for part in parts.values()]
     only = [f"{name} only in {part}" for part, own in zip(parts, classes) for name in sorted(own - set.intersection(*classes))]
     if only:
-        raise InputError(f"{root / 'train'} and {root / test} have different classes: {', '.join(only)}")
+        raise InputError(f"{root / 'train'} and {root / test} have different classes: {few(only)}")
     return tuple(parts.values())
 
 

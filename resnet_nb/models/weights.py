@@ -41,7 +41,9 @@ def _state(name: str, download: bool) -> dict[str, Tensor]:
         if not sha256(path.read_bytes()).startswith(digits):
             raise InputError(f"{path} is damaged: its sha256 does not begin with {digits}; delete it and download it again")
     elif not download:
-        raise InputError(f"torchvision's weights are not here: download them, or place {weights.url} as {path}", "download")
+        raise InputError(
+            f"torchvision's weights are not here: load them with download=True, or place {weights.url} as {path}", "download"
+        )
     try:
         with redirect_stdout(sys.stderr):  # it prints what it downloads
             return weights.get_state_dict(check_hash=True, map_location="cpu", weights_only=True)

@@ -156,8 +156,8 @@ class _Session:
             except FloatingPointError as error:
                 kept = f"the last good checkpoint in {self.folder.out} is of iteration {self.saved_iteration:,}"
                 raise FloatingPointError(f"{error}; {kept if self.saved_iteration else NOTHING_KEPT}") from error
-        if signals and not done:
-            raise Interrupted(signals[0])
+        if signals:  # also when all is done: a sweep would go on with the next run
+            raise Interrupted(signals[0], done)
         return done
 
     def save(self) -> None:
