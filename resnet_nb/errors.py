@@ -45,15 +45,9 @@ def few(names, most: int = 5) -> str:
 def require_int(name: str, value, least: int, most: int | None = None) -> None:
     """Raise InputError unless `value` is an integer from `least` to `most`; True and False are none."""
     if type(value) is not int or value < least or (most is not None and value > most):
-        kind = (
-            "a positive integer"
-            if least == 1
-            else f"an integer of at least {least}"
-            if most is None
-            else f"an integer from {least}"
-        )
-        upper = "" if most is None else f" up to {most:,}" if least == 1 else f" to {most:,}"
-        raise InputError(f"{name} must be {kind}{upper}, got {repr(value)[:40]}")
+        kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
+        kind += "" if most is None else f" up to {most:,}"
+        raise InputError(f"{name} must be {kind}, got {repr(value)[:40]}")
 
 
 def require_number(name: str, value, least: float, most: float = sys.float_info.max, open_end: bool = False) -> None:

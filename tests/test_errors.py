@@ -22,7 +22,7 @@ def test_the_ends_of_a_range():
             require_number("share", value, 0, 1, **settings)
     require_int("count", 3, 3, 4)
     for value in (2, 5, 3.0, True):
-        with pytest.raises(InputError, match="count must be an integer from 3 to 4, got"):
+        with pytest.raises(InputError, match="count must be an integer of at least 3 up to 4, got"):
             require_int("count", value, 3, 4)
 
 

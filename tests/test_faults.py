@@ -30,6 +30,7 @@ from resnet_nb.errors import InputError, Interrupted, InUseError, TrainingStoppe
 from resnet_nb.models import build
 from resnet_nb.recipes import WARMUP_ERROR
 from resnet_nb.runs import checkpoint, run
+from resnet_nb.runs.folder import RunFolder
 from resnet_nb.train import Recipe, Trainer
 
 NET = "cifar-resnet8"
