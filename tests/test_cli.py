@@ -467,7 +467,7 @@ def test_images_that_are_too_small_are_refused_before_anything_is_written(capsys
         (["evaluate", "EMPTY/none"], "not a finished run"),
         (["evaluate", "RUN", "--data", "no/such/folder"], "no/such/folder"),
         (["evaluate", "RUN", "--data", "PICTURES", "--device", "gpu"], "gpu"),
-        (["evaluate", "RUN", "--download"], "leave it out"),
+        (["evaluate", "RUN", "--download"], "can be downloaded"),
         (["describe"], "NAME"),
         (["describe", "resnet19"], "18, 34, 50, 101, 152"),
         (["describe", "resnet50", "--size", "0"], "0"),
