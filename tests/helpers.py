@@ -101,7 +101,7 @@ def make_pictures(root, train_images, test_images, test="val"):
 # --- processes that tests kill, forked from a fresh one that has imported torch once -------------
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["resnet_nb.runs"])
+SERVER.set_forkserver_preload(["resnet_nb.cli.commands", "nbformat", "pytest", "PIL.Image"])
 
 
 def start(target, *args):
