@@ -12,9 +12,9 @@ SIZE = 32
 TAU = 2 * np.pi
 
 
-def _polygon(u, v, corners, apothem, turn=0.0):
+def _polygon(u, v, corners, apothem):
     """Regular polygon: the intersection of half-planes at distance `apothem` from the center."""
-    angles = turn + TAU * np.arange(corners) / corners
+    angles = TAU * np.arange(corners) / corners
     return np.min([apothem - u * np.cos(a) - v * np.sin(a) for a in angles], axis=0)
 
 

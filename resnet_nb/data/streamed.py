@@ -148,12 +148,12 @@ def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
     return ImageFiles(root.resolve().name, tuple(train.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
-def test_files(root: Path, mean: Tensor, augmentation: Augmentation = Augmentation()) -> ImageFiles:
+def test_files(root: Path, mean: Tensor) -> ImageFiles:
     """Only the test images of an image folder, for a network that was trained with the mean (3,) of each channel.
 
     Raises InputError if a folder is missing.
     """
-    test = list_images(_test_folder(root))
+    test, augmentation = list_images(_test_folder(root)), Augmentation()
     arrays = *_arrays(Listing([], [], [])), *_arrays(test)
     mean = mean[:, None, None].expand(3, augmentation.crop, augmentation.crop)
     colors, fingerprint = torch.zeros(3, 3), _fingerprint(root, test)

@@ -73,9 +73,7 @@ def average_precision(hits: np.ndarray, count: int, points: int | None = 101) ->
     return float(np.append(highest, 0.0)[np.minimum(at, len(hits))].mean())
 
 
-def average_precisions(
-    predictions: Sequence[Objects], targets: Sequence[Objects], thresholds: Sequence[float] = COCO, points: int | None = 101
-) -> dict[int, np.ndarray]:
+def average_precisions(predictions: Sequence[Objects], targets: Sequence[Objects], thresholds=COCO) -> dict[int, np.ndarray]:
     """AP of each class that has objects: label -> (thresholds,), in [0, 1].
 
     Raises InputError unless there is one prediction dict per target and at least one object.
@@ -86,7 +84,7 @@ def average_precisions(
     if not labels:
         raise InputError("average precision needs at least one object, the targets have none")
     matched = {label: match(predictions, targets, label, thresholds) for label in labels}
-    return {k: np.array([average_precision(row, count, points) for row in hits]) for k, (hits, _, count) in matched.items()}
+    return {k: np.array([average_precision(row, count) for row in hits]) for k, (hits, _, count) in matched.items()}
 
 
 def mean_average_precision(predictions: Sequence[Objects], targets: Sequence[Objects], thresholds=COCO) -> float:
