@@ -181,16 +181,16 @@ class Trainer:
 
     def load_state_dict(self, state: dict) -> None:
         """Continue from `state` of a trainer of the same settings."""
-        self.model.load_state_dict(state["model"])
-        momenta = state["optimizer"]["state"]
-        for place, weight in enumerate(self.model.parameters()):  # in place: the layout stays this device's
-            if place in momenta:
-                self.optimizer.state[weight]["momentum_buffer"].copy_(momenta[place]["momentum_buffer"])
         kept = {name: state["meter"][name] for name in self.meter.state_dict()}
         if self.recipe.open_warmup and kept.keys() != state["meter"].keys():
             raise InputError(
                 "the checkpoint is of an older version, which ended the warm-up by another rule; train again", "out"
             )
+        self.model.load_state_dict(state["model"])
+        momenta = state["optimizer"]["state"]
+        for place, weight in enumerate(self.model.parameters()):  # in place: the layout stays this device's
+            if place in momenta:
+                self.optimizer.state[weight]["momentum_buffer"].copy_(momenta[place]["momentum_buffer"])
         self.meter.load_state_dict(kept)
         self.iteration, self.log = state["iteration"], list(state["log"])
 
