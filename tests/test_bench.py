@@ -47,8 +47,8 @@ def test_the_usual_loop_gets_the_usual_images():
     data = shapes10(96, 10)
     pictures = module._Pictures(data)
     images = torch.stack([pictures[index][0] for index in range(96)])
-    assert images.shape == (96, 3, 32, 32) and len(pictures) == 96
-    assert [pictures[index][1] for index in range(96)] == data.train_labels.tolist()
+    assert images.shape == (96, 3, 32, 32) and len(pictures) == 50_000  # an epoch is as long as CIFAR-10's
+    assert [pictures[index][1] for index in range(192)] == 2 * data.train_labels.tolist()
     assert images.std() == pytest.approx(1, abs=0.3)
 
 

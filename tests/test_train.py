@@ -1,6 +1,7 @@
 """The recipe against the printed one, the loop against one written by hand, and the files of a run."""
 
 import contextlib
+import copy
 import dataclasses
 import io
 import json
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import seeded
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,9 +23,9 @@ from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.recipes import WARMUP_ERROR, WARMUP_LENGTH, Augmentation
 from resnet_nb.runs import load_run, run
-from resnet_nb.train import RECIPES, Recipe, Trainer, World, evaluate, fit, recipe_for
+from resnet_nb.train import RECIPES, Recipe, Trainer, World, evaluate, fit, graph, recipe_for, training_step
 from resnet_nb.train import loop as trainer
-from resnet_nb.train.loop import GraphStep
+from resnet_nb.train.graph import FewerKernels, GraphStep
 
 SHORT = Recipe(iterations=6, batch_size=16, lr=0.05, drops=(4,))
 
@@ -271,11 +273,35 @@ def on_a_fake_gpu(ours, monkeypatch):
     monkeypatch.setattr(ours, "device", SimpleNamespace(type="cuda"))
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
-    monkeypatch.setattr(torch.cuda, "current_stream", torch.cuda.Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: torch.cuda.Stream())
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "Event", lambda: SimpleNamespace(synchronize=lambda: None, record=lambda: None))
+    monkeypatch.setattr(graph, "_recording_stream", torch.cuda.Stream)
+    event = SimpleNamespace(synchronize=lambda: None, record=lambda stream: None)
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: event)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(ours))
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
+
+
+NETS = [
+    ("cifar-resnet8", {}),
+    ("cifar-preact8", {"placement": "a", "shortcut": "gating"}),
+    ("cifar-rk414", {"learnable": True}),
+]
+
+
+@pytest.mark.parametrize("name, overrides", NETS)
+@pytest.mark.parametrize("bf16", [False, True])
+def test_fewer_kernels_give_the_same_bits(name, overrides, bf16):
+    """Weights that are cast together train as those that autocast casts one by one; no counter of BN is left behind."""
+    plain = seeded(name, **overrides)
+    fewer = copy.deepcopy(plain)
+    steps = [(net, torch.optim.SGD(net.parameters(), 0.05, 0.9)) for net in (plain, FewerKernels(fewer, bf16))]
+    for _ in range(3):
+        images, labels = torch.randn(8, 3, 32, 32), torch.randint(10, (8,))
+        assert torch.equal(*(training_step(net, optimizer, images, labels, bf16) for net, optimizer in steps))
+    assert equal(plain.state_dict(), fewer.state_dict()) and plain.state_dict().keys() == fewer.state_dict().keys()
 
 
 @pytest.mark.parametrize("warmup_lr", [None, 0.01])

@@ -3,12 +3,11 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from resnet_nb.errors import InputError, require_int
@@ -145,14 +144,23 @@ def augment(images: Tensor, codes: Tensor) -> Tensor:
     codes: int64 (B,) in [0, 162): crop offset (81 of them) times two, plus one if flipped.
     """
     side_y, side_x = images.shape[-2:]
-    top, left = codes // 2 // (2 * PAD + 1), codes // 2 % (2 * PAD + 1)
-    rows = top[:, None] + torch.arange(side_y, device=images.device)
-    columns = left[:, None] + torch.arange(side_x, device=images.device)
-    columns = torch.where((codes % 2 == 1)[:, None], columns.flip(1), columns)
-    padded = F.pad(images, (PAD, PAD, PAD, PAD))
-    image = torch.arange(len(images), device=images.device)[:, None, None]
-    # indices around a slice put the channels last in memory order
-    return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    places, inside = _crops(side_y, side_x, images.device)
+    image = torch.arange(len(images), device=images.device)[:, None]
+    pixels = images.flatten(2)[image, :, places[codes]]  # indices around a slice put the channels last: (B, H*W, 3)
+    return pixels.mul_(inside[codes]).unflatten(1, (side_y, side_x)).permute(0, 3, 1, 2)
+
+
+@cache
+def _crops(side_y: int, side_x: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of each code the pixel that each pixel of a view shows, int64 (162, H*W), and 0 where it shows padding, (162, H*W, 1)."""
+    codes = torch.arange(2 * OFFSETS)[:, None]
+    top, left = codes // 2 // (2 * PAD + 1) - PAD, codes // 2 % (2 * PAD + 1) - PAD
+    columns = torch.arange(side_x)
+    columns = left + torch.where(codes % 2 == 1, columns.flip(0), columns)
+    rows = top + torch.arange(side_y)
+    inside = ((rows >= 0) & (rows < side_y))[:, :, None] & ((columns >= 0) & (columns < side_x))[:, None, :]
+    places = rows.clamp(0, side_y - 1)[:, :, None] * side_x + columns.clamp(0, side_x - 1)[:, None, :]
+    return places.flatten(1).to(device), inside.flatten(1)[:, :, None].float().to(device)
 
 
 class Stream:

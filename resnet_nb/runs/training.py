@@ -23,6 +23,8 @@ from resnet_nb.train import Trainer, World
 from resnet_nb.train.world import machine
 
 NOTHING_KEPT = "no checkpoint was written before"
+# seeds, random weights and the recording of a graph are the whole process's: of several threads one starts its run at a time
+_STARTING = threading.RLock()
 
 
 def run(
@@ -42,16 +44,17 @@ def run(
 ) -> dict | None:
     """Train the network called `name` in the folder `out`; returns its last log line, None if time ran out.
 
-    Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source, versions, device, wall
-    time, where it was continued), log.jsonl (one line per evaluation), checkpoint.pt (every `save_seconds` while unfinished;
-    the one before it is kept) and weights.safetensors (when finished). The same call again continues from the checkpoint, also
-    after the folder of the data moved; on one CPU with the same number of threads the result is that of an uninterrupted run to
-    the last bit (on CUDA a net with dropout draws new masks when it continues). A finished run is left alone. overrides: for
-    `models.build`, without num_classes. deadline: a time of `time.monotonic`; after at least one iteration the run stops before
-    it, with a checkpoint. source says where the data came from (default: the name of the data); `python -m resnet_nb evaluate`
-    looks there. Seeds torch's global generator. Raises InputError if a setting is bad, or if `out` holds any other run, is in
-    use, cannot be written, or has damaged checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a
-    file cannot be written on the way or another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
+    Writes run.json (model, overrides, recipe, seed, precision, processes, data fingerprint, source, versions, device, on CUDA
+    whether a graph is replayed, wall time, where it was continued), log.jsonl (one line per evaluation), checkpoint.pt (every
+    `save_seconds` while unfinished; the one before it is kept) and weights.safetensors (when finished). The same call again
+    continues from the checkpoint, also after the folder of the data moved; on one CPU with the same number of threads the
+    result is that of an uninterrupted run to the last bit. A finished run is left alone. overrides: for `models.build`, without
+    num_classes. deadline: a time of `time.monotonic`; after at least one iteration the run stops before it, with a checkpoint.
+    source says where the data came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. Seeds
+    torch's global generator; several threads of a process may each have a run. Raises InputError if a setting is bad, or if
+    `out` holds any other run, is in use, cannot be written, or has damaged checkpoints only; FloatingPointError if the loss is
+    not finite; TrainingStopped if a file cannot be written on the way or another process ends; Interrupted on Ctrl-C or
+    SIGTERM, after a checkpoint.
     """
     require_int("seed", seed, 0, 2**63 - 1)
     overrides = overrides or {}
@@ -65,24 +68,25 @@ def run(
     if world.any(folder.finished):
         return load_run(folder.out)[2][-1]  # which says if it is damaged
     with world.end_together(), ExitStack() as held:
-        with world.refuse_together():
-            torch.manual_seed(seed)
-            model = models.build(name, num_classes=len(data.classes), **overrides)
-            with torch.no_grad():  # too small images: told before anything is written
-                model.eval()(data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device)))
-        # not among what can fail on one process alone: several processes talk to each other inside
-        trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
-        with world.refuse_together():
-            if world.rank == 0:
-                held.enter_context(folder.locked())
-        with world.refuse_together():
-            folder.check()  # again: another process may have finished it, or begun another run
-        if world.any(folder.finished):
-            return load_run(folder.out)[2][-1]  # which says if it is damaged
-        with world.refuse_together():
-            state, damage = folder.load_checkpoint()
-        session = _Session(folder, trainer)
-        session.begin(state, damage, {"source": source or data.name, **machine(device)})
+        with _STARTING:
+            with world.refuse_together():
+                torch.manual_seed(seed)
+                model = models.build(name, num_classes=len(data.classes), **overrides).to(data.device)
+                with torch.no_grad():  # too small images: told before anything is written
+                    model.eval()(data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device)))
+            # not among what can fail on one process alone: several processes talk to each other inside
+            trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
+            with world.refuse_together():
+                if world.rank == 0:
+                    held.enter_context(folder.locked())
+            with world.refuse_together():
+                folder.check()  # again: another process may have finished it, or begun another run
+            if world.any(folder.finished):
+                return load_run(folder.out)[2][-1]  # which says if it is damaged
+            with world.refuse_together():
+                state, damage = folder.load_checkpoint()
+            session = _Session(folder, trainer)
+            session.begin(state, damage, {"source": source or data.name, **machine(device)})
         with bar(name, recipe.iterations, initial=trainer.iteration, unit=" it", delay=0) as shown:
             done = session.train(deadline, save_seconds, shown)
     return trainer.log[-1] if done else None
@@ -109,16 +113,20 @@ class _Session:
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
             torch.set_rng_state(state["rng"])
+            if "cuda_rng" in state and self.trainer.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"], self.trainer.device)
             self.earlier_seconds, self.saved_iteration = state["seconds"], self.trainer.iteration
             self.info = _continued(read_json(self.folder.out / INFO), info, self.trainer.iteration, self.trainer.note)
         if not self.trainer.world.all_equal(self.trainer.iteration):
             raise InputError(f"the processes read different checkpoints; all of them need the same {self.folder.out}")
+        self.trainer.prepare()
+        if self.trainer.device.type == "cuda":
+            self.info["graph"] = self.trainer.replays
         if self.writes:
             self.folder.start(self.info, self.trainer.log)
 
     def train(self, deadline: float | None, save_seconds: float, shown: tqdm) -> bool:
         """Train to the end (True), or to the deadline or a signal, with a checkpoint."""
-        self.trainer.prepare()
         last = saved_at = time.monotonic()
         fastest, slowest = math.inf, 0.0
         evaluation_steps = len(self.trainer.data.test_labels) / self.trainer.recipe.batch_size  # at most so many iterations
@@ -164,7 +172,10 @@ class _Session:
         """Write a checkpoint if there is anything new, and if it is finite."""
         if self.writes and self.saved_iteration < self.trainer.iteration:
             self.trainer.check_finite()
-            self.folder.save({"seconds": self.seconds, "rng": torch.get_rng_state(), "trainer": self.trainer.state_dict()})
+            device, draws = self.trainer.device, {"rng": torch.get_rng_state()}
+            if device.type == "cuda":
+                draws["cuda_rng"] = torch.cuda.get_rng_state(device)
+            self.folder.save({"seconds": self.seconds, **draws, "trainer": self.trainer.state_dict()})
             self.saved_iteration = self.trainer.iteration
 
 

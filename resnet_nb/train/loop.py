@@ -17,12 +17,10 @@ from resnet_nb.data import Dataset, Images
 from resnet_nb.errors import InputError, first_line, require_int
 from resnet_nb.progress import note
 from resnet_nb.recipes import WARMUP_WINDOW, Recipe
-from resnet_nb.train.evaluation import evaluate
+from resnet_nb.train.evaluation import evaluate, evaluating
+from resnet_nb.train.graph import FewerKernels, GraphStep
 from resnet_nb.train.precision import fast_layout, float32_as, require_precision
 from resnet_nb.train.world import World
-
-DRY_RUNS = 3  # cuDNN picks its algorithms and libraries set themselves up before a graph is recorded
-AHEAD = 8  # steps that the host may be ahead of the device, so that its clock means something
 
 
 def training_step(
@@ -99,6 +97,8 @@ class Trainer:
             self.net = DistributedDataParallel(self.model)
             self.net.broadcast_buffers = False  # as an argument it warns in newer versions of torch
         cuda = self.device.type == "cuda"
+        if cuda and world.size == 1:
+            self.net = FewerKernels(self.model, precision == "bf16")
         # a tensor, so that a replayed graph sees it change; the fused CUDA kernel wants float32
         self.rate = torch.tensor(recipe.lr, dtype=torch.float32 if cuda else torch.float64, device=self.device)
         self.optimizer = torch.optim.SGD(
@@ -156,6 +156,11 @@ class Trainer:
                 self._prepared = self._record() if graph else self.step
         return self._prepared
 
+    @property
+    def replays(self) -> bool:
+        """Whether `prepare` has recorded a graph that `train` replays."""
+        return isinstance(self._prepared, GraphStep)
+
     def check_finite(self) -> None:
         """Raise FloatingPointError if a loss, a weight or a statistic of BN is not finite. Waits for the device."""
         bad = self.meter.bad.item()
@@ -199,17 +204,22 @@ class Trainer:
         if self.world.size > 1:
             self.note("several processes: each step runs operation by operation, not as a replayed CUDA graph")
             return self.step
-        before = copy.deepcopy(self.state_dict())
+        before, draws = copy.deepcopy(self.state_dict()), torch.cuda.get_rng_state(self.device)
 
         def undo() -> None:
             self.load_state_dict(before)
+            torch.cuda.set_rng_state(draws, self.device)  # what dropout drew
             self.optimizer.zero_grad()
 
         try:
-            return GraphStep(self.step, self.stream.indices(self.iteration), undo)
+            step = GraphStep(self.step, self.stream.indices(self.iteration), undo)
         except RuntimeError as error:
             self.note(f"no CUDA graph ({first_line(error)}): the same step runs operation by operation")
-            return self.step
+            step = self.step
+        images, _ = next(iter(self.data.test_batches(self.data.test_batch)))
+        with evaluating(self.model), float32_as("float32"):  # so that no evaluation takes longer than the others
+            self.model(self.data.center(images))
+        return step
 
     def _line_is_due(self) -> bool:
         waiting = self.recipe.open_warmup and self.recipe.warmup_end(self.log) is None
@@ -250,44 +260,6 @@ class Meter(nn.Module):
         first = (self.bad < 0) & ~torch.isfinite(loss_wrong[0])
         self.bad.copy_(torch.where(first, self.iteration, self.bad))
         self.iteration += 1
-
-
-class GraphStep:
-    """`step` recorded as a CUDA graph. Calling it copies its inputs to fixed addresses and replays, with one launch.
-
-    inputs: an example, on the device. undo: puts back what the dry runs changed, in place. Raises RuntimeError if the step
-    cannot be recorded; `undo` was called then.
-    """
-
-    def __init__(self, step: Callable[..., None], inputs: tuple[Tensor, ...], undo: Callable[[], None]):
-        self.inputs = [part.clone() for part in inputs]
-        with torch.cuda.device(self.inputs[0].device):
-            current, side = torch.cuda.current_stream(), torch.cuda.Stream()
-            side.wait_stream(current)
-            try:
-                with torch.cuda.stream(side):
-                    for _ in range(DRY_RUNS):
-                        step(*self.inputs)
-                    undo()
-                    self.graph = torch.cuda.CUDAGraph()
-                    # thread_local: what other threads do with CUDA meanwhile does not spoil the recording
-                    with torch.cuda.graph(self.graph, stream=side, capture_error_mode="thread_local"):
-                        step(*self.inputs)
-            except RuntimeError:
-                torch.cuda.synchronize()
-                undo()
-                raise
-            current.wait_stream(side)
-            self.done, self.calls = [torch.cuda.Event() for _ in range(AHEAD)], 0
-
-    def __call__(self, *inputs: Tensor) -> None:
-        event = self.done[self.calls % AHEAD]
-        event.synchronize()  # of AHEAD calls ago
-        for place, part in zip(self.inputs, inputs):
-            place.copy_(part)
-        self.graph.replay()
-        event.record()
-        self.calls += 1
 
 
 def require_augmentation(recipe: Recipe, data: Images) -> None:
