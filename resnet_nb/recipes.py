@@ -282,7 +282,7 @@ _SWEEPS = {
     ),
     "preact": ("Tables 1 to 3 of 1603.05027", _jobs("preact", 5, *PREACT110, *PREACT164) + _jobs("preact", 1, *PREACT1001)),
     "higher-order": ("Euler, Midpoint, RK4 and RK8 of 2103.15244", _jobs("cifar", 3, *SCHEMES32, *SCHEMES56, *SCHEMES92)),
-    "eighth": ("Figure 6 and options A to C, an eighth", _jobs("eighth", 1, *_pairs(20, 56), *_each("cifar-resnet20", ABC[1:]))),
+    "eighth": ("Figure 6, options A to C, an eighth", _jobs("eighth", 1, *_pairs(20, 56), *_each("cifar-resnet20", ABC[1:]))),
     "cpu": (
         "plain and residual nets without a GPU",
         _jobs("cpu", 1, *_pairs(56, 20), *_each("cifar-resnet20", ABC[1:]))
