@@ -268,18 +268,28 @@ class FakeGraph:
         self.trainer.step(*self.trainer.prepare().inputs)
 
 
+class FakeEvent:
+    """Waits for nothing; recorded where the step runs, whatever device is the current one."""
+
+    def synchronize(self):
+        pass
+
+    def record(self, stream):
+        assert stream.device == torch.device("cpu")
+
+
 def on_a_fake_gpu(ours, monkeypatch):
     """The trainer records its step, as on CUDA; its tensors stay on the CPU."""
     monkeypatch.setattr(ours, "device", SimpleNamespace(type="cuda"))
     monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "Stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: torch.cuda.Stream())
+    current = SimpleNamespace(wait_stream=lambda stream: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: SimpleNamespace(device=device, **vars(current)))
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: torch.set_rng_state(state))
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
     monkeypatch.setattr(graph, "_recording_stream", torch.cuda.Stream)
-    event = SimpleNamespace(synchronize=lambda: None, record=lambda stream: None)
-    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: event)
+    monkeypatch.setattr(torch.cuda, "Event", lambda blocking: FakeEvent())
     monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(ours))
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: graph)
 

@@ -2,6 +2,7 @@
 
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from resnet_nb.plot.figure import Figure, look, picture_grid, show_image, subplots
@@ -10,27 +11,27 @@ Log = list[dict]  # as `train.fit` returns it
 Series = dict[str, dict[float, float] | list[float]]
 
 
-def curves(logs: dict[str, Log], what: dict[str, str], alt: str, ylabel: str = "error (%)") -> Figure:
+def curves(logs: dict[str, Log], what: dict[str, str], alt: str, ylabel: str = "error (%)", top: float | None = None) -> Figure:
     """Values over iterations: one panel per column of the logs, one line per run (Fig. 1).
 
-    logs: name -> log lines as `train.fit` returns them. what: column of the log -> panel title.
-    The last value of every line is added to `alt`.
+    logs: name -> log lines as `train.fit` returns them. what: column of the log -> panel title. top: cut the y axis there; say
+    so in the caption. The last value of every line is added to `alt`.
     """
     figure, axes = subplots(1, len(what), 4.6 * len(what), 3.6, sharey=True)
     for axis, (column, title) in zip(axes[0], what.items()):
         for i, (name, log) in enumerate(logs.items()):
             _over_iterations(axis, log, column, label=name, **_line_look(i, len(log)))
         axis.set(title=title, xlabel="iteration")
-    axes[0, 0].set(ylabel=ylabel, ylim=(0, None))
+    axes[0, 0].set(ylabel=ylabel, ylim=(0, top))
     axes[0, 0].legend()
     last = [f"{name} {log[-1][column]:.1f}" for column in what for name, log in logs.items()]
     return Figure(figure, f"{alt} Last values, {' then '.join(what.values())}: {', '.join(last)}.")
 
 
-def train_test(panels: dict[str, dict[str, Log]], alt: str) -> Figure:
+def train_test(panels: dict[str, dict[str, Log]], alt: str, top: float | None = None) -> Figure:
     """Training error (dashed, hollow) and test error (bold) over iterations, as in Fig. 6: panel title -> name -> log.
 
-    The last errors of every run are added to `alt`.
+    top: cut the y axis there; say so in the caption. The last errors of every run are added to `alt`.
     """
     figure, axes = subplots(1, len(panels), 4.6 * len(panels), 3.6, sharey=True)
     thin = {"linestyle": "--", "linewidth": 1, "markersize": 3.5, "markerfacecolor": "white"}
@@ -43,7 +44,7 @@ def train_test(panels: dict[str, dict[str, Log]], alt: str) -> Figure:
             last.append(f"{name} {log[-1]['train_error']:.1f} and {log[-1]['test_error']:.1f}")
         axis.set(title=title, xlabel="iteration")
         axis.legend()
-    axes[0, 0].set(ylabel="error (%): dashed training, bold test", ylim=(0, None))
+    axes[0, 0].set(ylabel="error (%): dashed training, bold test", ylim=(0, top))
     return Figure(figure, f"{alt} Last training and test errors: {', '.join(last)}.")
 
 
@@ -54,6 +55,9 @@ def _line_look(i: int, points: int) -> dict:
 
 def _over_iterations(axis: Axes, log: Log, column: str, **look) -> None:
     axis.plot([line["iteration"] for line in log], [line[column] for line in log], **look)
+    if log[-1]["iteration"] >= 10_000:  # ticks of five digits need room
+        axis.xaxis.set_major_locator(MaxNLocator(4))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
 
 
 def lines(
