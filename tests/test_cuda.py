@@ -168,7 +168,7 @@ def test_a_stopped_run_continues_on_the_gpu(tmp_path, same_bits, name, overrides
     assert checkpoint.load(tmp_path / "parts")[0]["trainer"]["iteration"] == 1
     assert run(name, data, tmp_path / "parts", recipe, 1, "cuda", **settings) == whole
     digests = [(tmp_path / part / "weights.safetensors").read_bytes() for part in ("whole", "parts")]
-    infos = [json.loads((tmp_path / part / "run.json").read_text()) for part in ("whole", "parts")]
+    infos = [json.loads((tmp_path / part / "run.json").read_text(encoding="utf-8")) for part in ("whole", "parts")]
     assert digests[0] == digests[1] and all(info["graph"] for info in infos)
 
 

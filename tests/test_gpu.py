@@ -33,8 +33,8 @@ def runs_in(root, sizes):
     for number, size in enumerate(sizes):
         folder = root / f"run{number}"
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text("{}")
-        (folder / "log.jsonl").write_text("{}\n")
+        (folder / "run.json").write_bytes(b"{}")
+        (folder / "log.jsonl").write_bytes(b"{}\n")
         name = "checkpoint.pt" if number == len(sizes) - 1 else "weights.safetensors"
         (folder / name).write_bytes(bytes([number]) * size)
         (folder / "checkpoint.previous.pt").write_bytes(bytes(size))  # nobody needs it elsewhere
@@ -84,7 +84,7 @@ def test_runs_in_threads_give_what_each_gives_alone(tmp_path):
         train(seed, tmp_path / "alone")
         ways = [tmp_path / way / str(seed) / "weights.safetensors" for way in ("together", "alone")]
         assert ways[0].read_bytes() == ways[1].read_bytes()
-        assert "graph" not in json.loads((ways[0].parent / "run.json").read_text())  # a CPU has none
+        assert "graph" not in json.loads((ways[0].parent / "run.json").read_text(encoding="utf-8"))  # a CPU has none
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

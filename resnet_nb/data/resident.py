@@ -147,12 +147,12 @@ def augment(images: Tensor, codes: Tensor) -> Tensor:
     places, inside = _crops(side_y, side_x, images.device)
     image = torch.arange(len(images), device=images.device)[:, None]
     pixels = images.flatten(2)[image, :, places[codes]]  # indices around a slice put the channels last: (B, H*W, 3)
-    return pixels.mul_(inside[codes]).unflatten(1, (side_y, side_x)).permute(0, 3, 1, 2)
+    return torch.where(inside[codes], pixels, 0).unflatten(1, (side_y, side_x)).permute(0, 3, 1, 2)
 
 
 @cache
 def _crops(side_y: int, side_x: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of each code the pixel that each pixel of a view shows, int64 (162, H*W), and 0 where it shows padding, (162, H*W, 1)."""
+    """Of each code the pixel that each pixel of a view shows, int64 (162, H*W), and whether it shows one, bool (162, H*W, 1)."""
     codes = torch.arange(2 * OFFSETS)[:, None]
     top, left = codes // 2 // (2 * PAD + 1) - PAD, codes // 2 % (2 * PAD + 1) - PAD
     columns = torch.arange(side_x)
@@ -160,7 +160,7 @@ def _crops(side_y: int, side_x: int, device: torch.device) -> tuple[Tensor, Tens
     rows = top + torch.arange(side_y)
     inside = ((rows >= 0) & (rows < side_y))[:, :, None] & ((columns >= 0) & (columns < side_x))[:, None, :]
     places = rows.clamp(0, side_y - 1)[:, :, None] * side_x + columns.clamp(0, side_x - 1)[:, None, :]
-    return places.flatten(1).to(device), inside.flatten(1)[:, :, None].float().to(device)
+    return places.flatten(1).to(device), inside.flatten(1)[:, :, None].to(device)
 
 
 class Stream:
