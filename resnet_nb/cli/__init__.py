@@ -19,7 +19,10 @@ from resnet_nb.recipes import NETWORKS, PRECISIONS, RECIPE_LINES, SWEEP_LINES, T
 
 PROG = "python -m resnet_nb"
 ABOUT = "Networks and training runs of the ResNet papers (arXiv 1512.03385, 1603.05027, 2103.15244)."
-SOURCE = "shapes10, cifar10 (below ./data), or a folder with train/<class>/* and test/<class>/* (or val/ for imagenet)"
+SOURCE = (
+    "shapes10, cifar10-sample (3,000 images that come with the package), cifar10 (below ./data), "
+    "or a folder with train/<class>/* and test/<class>/* (or val/ for imagenet)"
+)
 CODES = """The same train or sweep command again continues where it stopped.
 Exit codes: 0 done or stopped by the time limit, 1 the training failed, 2 bad input,
 130 Ctrl-C, 143 SIGTERM (both after a checkpoint)."""
@@ -112,6 +115,7 @@ COMMANDS = {
         """\
   python -m resnet_nb evaluate runs/first
   python -m resnet_nb evaluate runs/plain56 --data cifar10 --device cpu
+  python -m resnet_nb evaluate runs/plain56 --data cifar10-sample
   python -m resnet_nb evaluate runs/resnet50 --testing 10-crop
   python -m resnet_nb evaluate resnet50 --data IMAGENET --testing multi-scale --download""",
         [

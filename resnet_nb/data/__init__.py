@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_nb.data import cifar10, folder, shapes
+from resnet_nb.data import cifar10, folder, sample, shapes
 from resnet_nb.data.resident import Dataset, Images, Stream, augment, from_arrays
 from resnet_nb.data.streamed import ImageFiles, read_files, test_files
 from resnet_nb.data.views import Augmentation
@@ -17,12 +17,26 @@ def shapes10(train: int = 10_000, test: int = 2_000, seed: int = 0) -> Dataset:
     return from_arrays("shapes10", shapes.SHAPES, *parts)
 
 
+def cifar10_sample() -> Dataset:
+    """Photographs without a download: the first 200 training and first 100 test images of each class of CIFAR-10.
+
+    2,000 and 1,000 images, 32x32, in the official order; from Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny
+    Images", and not under this project's licence (see data/cifar10-sample/README.md). One standard deviation of a test error
+    near 8 % is 0.9 points on 1,000 images. `mean` is that of these 2,000: 1.1 of 255 levels from that of all 50,000 on average,
+    4.1 at most. For a net that was trained with the latter this matters little: the recorded ResNet-20 of 64,000 iterations has
+    8.3 % test error here with the one and 8.4 % with the other, on all 10,000 test images 7.98 % and 7.96 %; of five nets
+    of that length none moved by more than 0.4 points.
+    """
+    return from_arrays("cifar10-sample", *sample.read())
+
+
 def load(source: str | Path, download: bool = False, augmentation: Augmentation | None = None) -> Images:
     """The data named by `source`.
 
-    "shapes10"; "cifar10" (torchvision's layout below ./data); a folder with torchvision's cifar-10-batches-py; or a folder
-    with train/<class>/* and test/<class>/* images. download: fetch CIFAR-10 if it is not there. With an `augmentation` the
-    images of a folder, of any sizes, are read as the training goes; val/ may stand for test/, as in ImageNet.
+    "shapes10"; "cifar10-sample"; "cifar10" (torchvision's layout below ./data); a folder with torchvision's
+    cifar-10-batches-py; or a folder with train/<class>/* and test/<class>/* images. download: fetch CIFAR-10 if it is not
+    there. With an `augmentation` the images of a folder, of any sizes, are read as the training goes; val/ may stand for test/,
+    as in ImageNet.
     Raises InputError if the source is unknown, missing or damaged.
     """
     path = Path("data") if str(source) == "cifar10" else Path(source)
@@ -32,11 +46,13 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
         return read_files(path, augmentation)
     if str(source) == "shapes10":
         return shapes10()
+    if str(source) == "cifar10-sample":
+        return cifar10_sample()
     if str(source) == "cifar10" or (path / cifar10.FOLDER).is_dir():
         return from_arrays("cifar10", *cifar10.read(path, download))
     if download:
         raise InputError(f'only "cifar10" can be downloaded, not {str(source)!r}', "download")
     if not path.is_dir():
-        allowed = "shapes10, cifar10 or a folder with train/<class>/* and test/<class>/*"
+        allowed = "shapes10, cifar10-sample, cifar10 or a folder with train/<class>/* and test/<class>/*"
         raise InputError(f"no data at {str(source)!r}; use {allowed}")
     return from_arrays(path.resolve().name, *folder.read(path))
