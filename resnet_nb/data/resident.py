@@ -152,7 +152,7 @@ def augment(images: Tensor, codes: Tensor) -> Tensor:
 
 @cache
 def _crops(side_y: int, side_x: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of each code the pixel that each pixel of a view shows, int64 (162, H*W), and whether it shows one, bool (162, H*W, 1)."""
+    """Of each code the pixel that each pixel of a view shows, int64 (162, H*W), and whether it is no padding, (162, H*W, 1)."""
     codes = torch.arange(2 * OFFSETS)[:, None]
     top, left = codes // 2 // (2 * PAD + 1) - PAD, codes // 2 % (2 * PAD + 1) - PAD
     columns = torch.arange(side_x)

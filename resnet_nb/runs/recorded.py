@@ -79,7 +79,7 @@ def summary() -> "pd.DataFrame":
     found = groups.agg(
         seeds=("seed", "count"), train_error=("train_error", "mean"), **test, hours=("hours", "mean")
     ).reset_index()
-    comparable = (found["variant"] == "") & found["data"].str.startswith("cifar10")
+    comparable = (found["variant"] == "") & (found["data"] == "cifar10")
     return found.assign(paper=found["model"].where(comparable).map(printed))
 
 
