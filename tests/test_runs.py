@@ -141,13 +141,14 @@ def test_damaged_or_missing_weights_are_reported(recorded):
 
 
 def test_the_paper_number_stands_beside_the_nets_of_table_6(recorded, monkeypatch):
-    index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"], data="cifar10-jpeg")
+    index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"], data="cifar10")
     monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda: index)
     found = runs.summary().set_index(["model", "variant"])["paper"]
     assert found["cifar-resnet20", ""] == 8.75 and found["cifar-resnet110", ""] == 6.61
     assert pd.isna(found["cifar-resnet20", "shortcut B"])
-    monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda: index.assign(data="shapes10"))
-    assert runs.summary()["paper"].isna().all()
+    for other in ("shapes10", "cifar10-sample", "cifar10-validation"):
+        monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda other=other: index.assign(data=other))
+        assert runs.summary()["paper"].isna().all()
 
 
 def test_a_log_is_that_of_its_run(recorded, finished):

@@ -1,7 +1,7 @@
 """Recorded runs, shipped with the package: logs as data frames, and trained networks (notebooks 01-03, 08, 09, 11-13).
 
 A recorded run is a folder <schedule>/<run> beside this file: run.json, log.jsonl and, for seed 0 of the networks as the paper
-has them, weights.safetensors. A schedule names data, iterations and batch size, for example cifar10-jpeg-8000x32.
+has them, weights.safetensors. A schedule names data, iterations and batch size, for example cifar10-64000x128.
 """
 
 from pathlib import Path
@@ -69,8 +69,8 @@ def _longest_first(found: "pd.DataFrame") -> list[str]:
 def summary() -> "pd.DataFrame":
     """Test error in percent per schedule and network: mean and std over the seeds, and what Table 6 prints.
 
-    std is that of a sample (n - 1), NaN for one seed. Table 6 is about CIFAR-10 itself: its numbers stand beside runs on a copy
-    of it, too, but only those whose data are `cifar10` compare. For ResNet-110 it prints a mean of 5 runs, which is taken.
+    std is that of a sample (n - 1), NaN for one seed. Table 6 stands beside the nets of the paper that were trained on CIFAR-10
+    itself, whatever their schedule. For ResNet-110 it prints a mean of 5 runs, which is taken.
     """
     rows = {f"cifar-resnet{row['layers']}": row for row in paper.table(6).rows if row["method"] == "ResNet"}
     printed = {name: row.get("mean", row["error"]) for name, row in rows.items()}
