@@ -15,7 +15,7 @@ from resnet_nb.recipes import SWEEPS
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 HELP = "\n".join([WELCOME, *(command.examples for command in COMMANDS.values())])
 # the last two as told there
-SOURCES = ("shapes10", "cifar10", "cifar10-sample", "IMAGENET", "data/cifar10-jpeg", "data/cifar10-jpeg-1k")
+SOURCES = ("shapes10", "cifar10", "cifar10-sample", "IMAGENET")
 
 
 @dataclass
