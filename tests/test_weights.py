@@ -225,6 +225,7 @@ MISFITS = {
         changed(**{"layer1.0.shortcut.0.weight": torch.zeros(16, 16, 1, 1)}),
         ["layer1.0.shortcut.0.weight has no place"],
     ),
+    "linear and fc": (changed(fc__bias=torch.zeros(10)), ["linear.bias is there under another name, too"]),
     "half a prefix": (changed(**{"module.conv1.weight": torch.zeros(16, 3, 3, 3)}), ["module.conv1.weight has no place"]),
     "ImageNet": (torchvision.models.resnet18().state_dict(), ["conv1.weight has shape (64, 3, 7, 7) instead of (16, 3, 3, 3)"]),
 }
@@ -264,10 +265,12 @@ def test_the_command_tests_a_file(pictures, tmp_path, capsys):
     assert capsys.readouterr().out == f"{path} on pictures: test error {100 * wrong:.2f} %, loss {loss:.4f}\n"
 
 
-def test_the_command_refuses_other_classes_and_testings(tmp_path, capsys, monkeypatch):
+def test_the_command_refuses_other_classes_other_testings_and_no_file(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("resnet_nb.data.shapes10", lambda: shapes10(20, 10))
-    path = str(saved(tmp_path / "net.th", their_net().state_dict()))
-    for args, word in ((["--data", "shapes10"], "those of CIFAR-10"), (["--testing", "10-crop"], "nets of ImageNet")):
-        assert main(["evaluate", path, "--device", "cpu", *args]) == 2
+    monkeypatch.chdir(tmp_path)
+    saved("net.th", their_net().state_dict())
+    bad = (["--data", "shapes10"], "those of CIFAR-10"), (["--testing", "10-crop"], "nets of ImageNet")
+    for args, word in (*((["net.th", *options], word) for options, word in bad), (["none.th"], "no file is called 'none.th'")):
+        assert main(["evaluate", "--device", "cpu", *args]) == 2
         error = capsys.readouterr().err.splitlines()
         assert word in error[-1] and error[-1].startswith("error: ")

@@ -86,7 +86,7 @@ def _images(source: str, download: bool = False, augmentation: Augmentation | No
 def run_evaluate(args: Namespace) -> None:
     if args.what in models.weights.NAMES and not Path(args.what).exists():
         return _evaluate_pretrained(args)
-    if Path(args.what).is_file():
+    if Path(args.what).is_file() or (args.what.endswith((".th", ".pt", ".pth")) and not Path(args.what).exists()):
         return _evaluate_file(args)
     with status(f"loading {args.what}"):
         model, info, _ = runs.load_run(Path(args.what))

@@ -25,16 +25,17 @@ def pretrained(name: str | Path, download: bool = False) -> nn.Module:
 
     name: resnet18|34|50|101|152 gives torchvision's IMAGENET1K_V1, stride in the 3x3, from the file that torchvision keeps
     below torch.hub.get_dir(); download: fetch it if it is not there. Any other name, and every Path, is the file of a CIFAR-10
-    net of 6n+2 layers, a state dict saved with torch.save or a dict that has one as "state_dict", such as the .th files of
-    https://github.com/akamaster/pytorch_resnet_cifar10. Its keys may begin with "module." and call the last layer linear or
-    fc; it tells the depth, and by shortcut or downsample option B. Float64 stays float64, other types become float32.
+    net of 6n+2 layers: a state dict as torch.save writes it, or a dict that has one as "state_dict", in the layout of
+    https://github.com/akamaster/pytorch_resnet_cifar10. Keys may begin with "module."; the last layer is linear or fc. The
+    keys tell the depth, and option B if there is a shortcut or downsample. Float64 stays, other types become float32.
 
-    Two things no file tells, so they are taken to be as in that repository: images were normalized with `MEAN` and `STD`, and
-    option A padded zero channels on both sides. `ZeroPad` puts all of them last, so the channels are reordered (`zeros_last`),
-    and the logits are the same to rounding. Weights saved from this package's own option A come out wrong.
+    A file does not tell two things, which are taken to be as in that repository: that the net was trained on images minus
+    `MEAN`, divided by `STD`, and that option A put half of its zero channels before the old ones. `ZeroPad` puts all of them
+    after, so channels are reordered (`zeros_last`) and the logits stay the same to rounding. Not for files of this package's
+    own nets with option A, whose zeros are last already.
 
-    Raises InputError, with what to do, on a name that is neither, if torchvision's file is missing or damaged or cannot be
-    fetched, on a file with other things than tensors and plain values, and on keys or shapes that do not fit.
+    Raises InputError, with what to do, on a name that is neither; if torchvision's file is missing or damaged or cannot be
+    fetched; on a file that cannot be read as tensors and plain values alone; and naming keys or shapes that do not fit.
     """
     if name in NAMES:
         model = ResNet(int(name.removeprefix("resnet")), stride_on="3x3")
@@ -76,11 +77,12 @@ def _from_file(path: Path) -> CifarResNet:
     pairs = [(key, tuple(state[key].shape), shapes[name]) for name, key in found.items() if name in shapes]
     wrong = [f"{key} has shape {shape} instead of {want}" for key, shape, want in pairs if shape != want]
     wrong += [f"{key} has no place" for name, key in found.items() if name not in shapes]
+    wrong += [f"{key} is there under another name, too" for key in state.keys() - found.values()]
     # old files count no batches, which nothing here needs
     wrong += [f"{name} is missing" for name in shapes if name not in found and not name.endswith("num_batches_tracked")]
     if wrong:
-        wanted = "conv1, bn1, layer1 to layer3 with as many two-layer blocks each, and linear or fc"
-        raise InputError(f"{path} is no CIFAR-10 net of {wanted}; as one of {depth} layers, {few(wrong, 3)}")
+        needed = "conv1, bn1, layer1 to layer3 with n two-layer blocks each, and linear or fc"
+        raise InputError(f"{path} does not fit a CIFAR-10 net of {depth} layers: {few(wrong, 3)}; needed are {needed}")
     model.to(torch.promote_types(state[found["conv1.weight"]].dtype, torch.float32))
     model.load_state_dict({name: state[key] for name, key in found.items()})
     if shortcut == "A":
