@@ -89,6 +89,9 @@ TRAINING = [  # what train and sweep have in common
     PRECISION,
 ]
 VIEWS = "of ImageNet: one view (default), ten crops (Tables 2, 3), or the whole image at five scales (Table 4)"
+TESTED = (
+    "folder of a finished run, resnet18|34|50|101|152 with torchvision's weights, or a net of CIFAR-10 as a .th or .pt file"
+)
 COMMANDS = {
     "describe": Command(
         "layers, parameters and multiply-adds of one network",
@@ -111,18 +114,19 @@ COMMANDS = {
         f"recipes:\n{_listed(RECIPE_LINES)}",
     ),
     "evaluate": Command(
-        "test error of a finished run, or of torchvision's weights",
+        "test error of a finished run, or of published weights",
         """\
   python -m resnet_nb evaluate runs/first
   python -m resnet_nb evaluate runs/plain56 --data cifar10 --device cpu
   python -m resnet_nb evaluate runs/plain56 --data cifar10-sample
   python -m resnet_nb evaluate runs/resnet50 --testing 10-crop
-  python -m resnet_nb evaluate resnet50 --data IMAGENET --testing multi-scale --download""",
+  python -m resnet_nb evaluate resnet50 --data IMAGENET --testing multi-scale --download
+  python -m resnet_nb evaluate resnet20.th --data cifar10""",
         [
-            _option("what", "folder of a finished run, or resnet18|34|50|101|152 with torchvision's weights", "DIR|NAME"),
-            _option("--data", f"{SOURCE} (default: the run's own)", "SOURCE"),
+            _option("what", TESTED, "DIR|NAME|FILE"),
+            _option("--data", f"{SOURCE} (default: the run's own, of a FILE cifar10)", "SOURCE"),
             _option("--testing", VIEWS, choices=TESTINGS, default="center"),
-            _flag("--download", "fetch torchvision's weights if they are not there"),
+            _flag("--download", "fetch torchvision's weights, or CIFAR-10, if not there"),
             DEVICE,
         ],
     ),

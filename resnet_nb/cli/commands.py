@@ -86,6 +86,8 @@ def _images(source: str, download: bool = False, augmentation: Augmentation | No
 def run_evaluate(args: Namespace) -> None:
     if args.what in models.weights.NAMES and not Path(args.what).exists():
         return _evaluate_pretrained(args)
+    if Path(args.what).is_file() or (args.what.endswith((".th", ".pt", ".pth")) and not Path(args.what).exists()):
+        return _evaluate_file(args)
     with status(f"loading {args.what}"):
         model, info, _ = runs.load_run(Path(args.what))
     augmentation, trained_on, classes = runs.augmentation_of(info["recipe"]), info["data"], info["data"]["classes"]
@@ -100,9 +102,7 @@ def run_evaluate(args: Namespace) -> None:
         note(f"note: the run was trained on other data ({trained_on['name']})")
     if augmentation is not None:
         return _print_errors(info["model"], model, images, device, args.testing)
-    with train.float32_as("float32"):
-        error, loss = train.evaluate(model.to(device), images.to(device))
-    print(f"{info['model']} on {images.name}: test error {error:.2f} %, loss {loss:.4f}")
+    _print_error(info["model"], model.to(device), images.to(device))
 
 
 def _split_of(images: data.Images, fingerprint: str) -> data.Images:
@@ -127,6 +127,26 @@ def _evaluate_pretrained(args: Namespace) -> None:
         order = "torchvision's classes are in the order of their WordNet numbers"
         raise InputError(f"{order}; name the class folders so, n01440764 to n15075141")
     _print_errors(f"{args.what} (torchvision's weights)", model, images, _device(args.device), args.testing)
+
+
+def _evaluate_file(args: Namespace) -> None:
+    if args.testing != "center":
+        raise InputError(f"--testing {args.testing} is for nets of ImageNet; the file of a net is one of CIFAR-10")
+    with status(f"loading {args.what}"):
+        model = models.pretrained(Path(args.what))
+    device = _device(args.device)
+    images = _images(args.data or "cifar10", args.download).to(device)
+    if images.classes != models.weights.CIFAR10:
+        raise InputError(f"{images.name} has the classes {few(images.classes)}; the net has those of CIFAR-10")
+    shift = images.mean - models.weights.MEAN.to(device)[:, None, None]  # from the mean of the data to that of the net
+    model.to(device).float().register_forward_pre_hook(lambda _, batch: (batch[0] + shift,))
+    _print_error(args.what, model, images)
+
+
+def _print_error(name: str, model: torch.nn.Module, images: data.Images) -> None:
+    with train.float32_as("float32"):
+        error, loss = train.evaluate(model, images)
+    print(f"{name} on {images.name}: test error {error:.2f} %, loss {loss:.4f}")
 
 
 def _print_errors(name: str, model: torch.nn.Module, images: data.ImageFiles, device: str, testing: str) -> None:
