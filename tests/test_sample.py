@@ -132,8 +132,7 @@ def test_the_first_of_each_class_keep_their_order():
 def test_a_net_trained_on_cifar10_is_tested_on_it(capsys, tmp_path, monkeypatch):
     """Within what 1,000 images allow of the error on all 10,000."""
     monkeypatch.chdir(tmp_path)  # nothing is needed there
-    found = runs.index()
-    [row] = found[(found["schedule"] == "cifar10-64000x128") & (found["model"] == "cifar-resnet20")].to_dict("records")
+    [row] = runs.index().query("schedule == 'cifar10-64000x128' and model == 'cifar-resnet20' and weights").to_dict("records")
     assert main(["evaluate", str(row["folder"]), "--data", "cifar10-sample", "--device", "cpu"]) == 0
     said, noted = capsys.readouterr()
     error = float(said.partition("cifar-resnet20 on cifar10-sample: test error ")[2].partition(" %")[0])
