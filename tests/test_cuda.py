@@ -178,8 +178,8 @@ def test_runs_in_threads_give_what_each_gives_alone(tmp_path, same_bits):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gpu, "recipe_for", lambda *_: recipe)
         for together in (1, 3):
-            lines = gpu.train(jobs, data, tmp_path / str(together), "bf16", together, 100)
-            assert len(lines) == 3 and all("test error" in line for line in lines)
+            ends = gpu.train(jobs, data, tmp_path / str(together), "bf16", together, 100)
+            assert len(ends) == 3 and all("test error" in end for end in ends.values())
     for job in jobs:
         one, three = ((tmp_path / count / job.folder / "weights.safetensors").read_bytes() for count in "13")
         assert one == three

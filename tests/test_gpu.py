@@ -1,5 +1,6 @@
 """tools/gpu.py, and what a CPU can show of the path on a GPU; the rest is in test_cuda.py."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from helpers import ROOT
 
 from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
-from resnet_nb.recipes import SWEEPS, Recipe
+from resnet_nb.recipes import SWEEPS, Job, Recipe
 from resnet_nb.runs import run
 from resnet_nb.train import Trainer, float32_as
 from resnet_nb.train.precision import require_precision
@@ -60,6 +61,53 @@ def test_a_pack_brings_the_runs_back(tmp_path, monkeypatch):
     assert len(found) == 9
 
 
+def test_a_pack_of_many_pieces_is_put_together_in_order(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "PIECE", 10_000)
+    runs_in(tmp_path / "runs", [30_000, 40_000, 50_000])
+    for pieces in (40, 20):  # the second one leaves nothing of the first
+        gpu.pack(tmp_path / "runs", tmp_path / "pack", pieces)
+    assert 11 < len(list((tmp_path / "pack").iterdir())) <= 20 and len(unpacked(tmp_path / "pack", tmp_path / "back")) == 9
+
+
+@pytest.mark.parametrize(
+    "args, told",
+    [
+        (["cifar-resnet20:x"], "NET:SEED"),
+        (["cifar-resnet20", "nosuchnet"], "unknown model 'nosuchnet'"),
+        (["--together", "0"], "together"),
+        (["--together", "17"], "16"),
+        (["--pack", "EMPTY/pack", "--pieces", "0"], "pieces"),
+        (["--pack", "EMPTY/pack", "--out", "EMPTY/none"], "no runs below"),
+        ([], "no CUDA GPU"),
+    ],
+)
+def test_bad_input_is_one_line(args, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu", *(arg.replace("EMPTY", str(tmp_path)) for arg in args)])
+    assert gpu.main() == 2
+    line = capsys.readouterr().err
+    assert told in line and line.startswith("error: ") and line.count("\n") == 1
+
+
+def test_a_run_that_fails_stops_no_other(tmp_path, monkeypatch):
+    jobs = [Job("cifar-resnet20", seed) for seed in range(5)]
+
+    def run(model, images, out, recipe, seed, device, **settings):
+        if seed == 1:
+            raise KeyError("broken")
+        return {"test_error": 10.0 + seed}
+
+    monkeypatch.setattr(gpu, "run", run)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    ends = gpu.train(jobs, None, tmp_path, "bf16", 2, 60)
+    assert len(ends) == 5 and ends["cifar-resnet20-s1"].startswith("failed, KeyError")
+    assert all("test error 1" in end for folder, end in ends.items() if folder != "cifar-resnet20-s1")
+    assert gpu.train(jobs, None, tmp_path, "bf16", 2, 0) == {}
+    with pytest.raises(InputError, match="nosuchnet"):
+        gpu.train([*jobs, Job("nosuchnet", 0)], None, tmp_path, "bf16", 2, 60)
+
+
 def test_a_pack_takes_finished_runs_first_and_names_what_has_no_room(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gpu, "PIECE", 60_000)
     runs_in(tmp_path / "runs", [30_000, 20_000, 10_000])
@@ -70,7 +118,7 @@ def test_a_pack_takes_finished_runs_first_and_names_what_has_no_room(tmp_path, m
 
 
 def test_runs_in_threads_give_what_each_gives_alone(tmp_path):
-    """Seeds, random weights and masks come from generators of the whole process."""
+    """Seeds and random weights come from a generator of the whole process."""
     data = shapes10(64, 30)
 
     def train(seed, out):
@@ -85,6 +133,42 @@ def test_runs_in_threads_give_what_each_gives_alone(tmp_path):
         ways = [tmp_path / way / str(seed) / "weights.safetensors" for way in ("together", "alone")]
         assert ways[0].read_bytes() == ways[1].read_bytes()
         assert "graph" not in json.loads((ways[0].parent / "run.json").read_text(encoding="utf-8"))  # a CPU has none
+
+
+def test_threads_do_not_change_each_others_arithmetic():
+    """The first to leave puts nothing back; who would multiply otherwise is told."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    entered, leave, told = threading.Event(), threading.Event(), []
+
+    def other():
+        with float32_as("bf16"):
+            entered.set()
+            leave.wait(20)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(20)
+    with float32_as("float32"):
+        leave.set()
+        thread.join()
+        assert not cudnn.allow_tf32 and cudnn.benchmark and torch.get_float32_matmul_precision() == "highest"
+
+        def third():
+            try:
+                with float32_as("tf32"):
+                    pass
+            except InputError as error:
+                told.append(str(error))
+
+        thread = threading.Thread(target=third)
+        thread.start()
+        thread.join()
+        assert "another precision" in told[0] and not cudnn.allow_tf32
+        with float32_as("tf32"):  # one's own may change
+            assert cudnn.allow_tf32
+        assert not cudnn.allow_tf32
+    assert (cudnn.benchmark, cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

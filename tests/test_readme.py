@@ -42,6 +42,10 @@ def shown(text):
 ALL = shown(HELP) + shown(README)
 
 
+def test_nothing_waits_to_be_filled_in():
+    assert not re.findall(r"@[A-Z0-9]+@|TODO|FIXME", README)
+
+
 def test_the_commands_are_found():
     """What follows would pass on none."""
     assert {command.args.command for command in shown(HELP)} == COMMANDS.keys()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -141,13 +142,13 @@ def test_damaged_or_missing_weights_are_reported(recorded):
 
 
 def test_the_paper_number_stands_beside_the_nets_of_table_6(recorded, monkeypatch):
-    index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"], data="cifar10")
+    index = runs.index().assign(model=["cifar-resnet20", "cifar-resnet110", "cifar-resnet20"], schedule="cifar10-64000x128")
     monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda: index)
     found = runs.summary().set_index(["model", "variant"])["paper"]
     assert found["cifar-resnet20", ""] == 8.75 and found["cifar-resnet110", ""] == 6.61
     assert pd.isna(found["cifar-resnet20", "shortcut B"])
-    for other in ("shapes10", "cifar10-sample", "cifar10-validation"):
-        monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda other=other: index.assign(data=other))
+    for other in ("shapes10-64000x128", "cifar10-sample-64000x128", "cifar10-8000x128"):
+        monkeypatch.setattr("resnet_nb.runs.recorded.index", lambda other=other: index.assign(schedule=other))
         assert runs.summary()["paper"].isna().all()
 
 
@@ -212,6 +213,8 @@ def test_the_readme_quotes_the_recorded_runs():
         assert cells[2:5] == [str(row["seeds"]), f"{row['train_error']:.2f}", error], line
         printed = "" if pd.isna(row["paper"]) else f"{row['paper']:.2f}"
         assert cells[5] == printed and (not printed or float(printed) in paper_errors())
+    tables = re.findall(r"(?s)<!-- (?:full|runs):start -->(.*?)<!--", readme)
+    assert len(tables) == 2 and sum(table.count("\n| ") - 1 for table in tables) == len(runs.summary())  # and no others
 
 
 def paper_errors():

@@ -307,6 +307,31 @@ def test_fewer_kernels_give_the_same_bits(name, overrides, bf16):
     assert equal(plain.state_dict(), fewer.state_dict()) and plain.state_dict().keys() == fewer.state_dict().keys()
 
 
+class Unusual(nn.Module):
+    """No counter that only counts, and a layer that nothing uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, momentum=None), nn.Linear(4, 10)
+        self.unused = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.fc(F.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("make", [Unusual, lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(3600, 10))])
+def test_fewer_kernels_leave_unusual_nets_as_they_are(make, bf16):
+    plain = make()
+    fewer = copy.deepcopy(plain)
+    for net in (plain, FewerKernels(fewer, bf16)):
+        torch.manual_seed(1)
+        optimizer = torch.optim.SGD(net.parameters(), 0.05, 0.9, weight_decay=0.1)
+        for _ in range(3):
+            training_step(net, optimizer, torch.randn(8, 3, 32, 32), torch.randint(10, (8,)), bf16)
+    assert equal(plain.state_dict(), fewer.state_dict())
+
+
 @pytest.mark.parametrize("warmup_lr", [None, 0.01])
 def test_replaying_a_recorded_step_is_the_same_as_doing_it(data, monkeypatch, warmup_lr):
     """The dry runs leave no trace, each replay gets its own batch and rate. Real graphs: test_cuda.py."""

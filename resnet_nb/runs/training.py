@@ -51,10 +51,10 @@ def run(
     result is that of an uninterrupted run to the last bit. A finished run is left alone. overrides: for `models.build`, without
     num_classes. deadline: a time of `time.monotonic`; after at least one iteration the run stops before it, with a checkpoint.
     source says where the data came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. Seeds
-    torch's global generator; several threads of a process may each have a run. Raises InputError if a setting is bad, or if
-    `out` holds any other run, is in use, cannot be written, or has damaged checkpoints only; FloatingPointError if the loss is
-    not finite; TrainingStopped if a file cannot be written on the way or another process ends; Interrupted on Ctrl-C or
-    SIGTERM, after a checkpoint.
+    torch's global generator; several threads of a process may each have a run, of nets without dropout and in one precision.
+    Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be written, or has damaged
+    checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be written on the way or
+    another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
     """
     require_int("seed", seed, 0, 2**63 - 1)
     overrides = overrides or {}
@@ -107,21 +107,20 @@ class _Session:
 
     def begin(self, state: dict | None, damage: str, info: dict) -> None:
         """Continue from a checkpoint, if there is one, and write the files up to it."""
-        self.info = info
         if damage:
             self.trainer.note(damage)
         if state is not None:
             self.trainer.load_state_dict(state["trainer"])
+        self.trainer.prepare()
+        self.info = info | ({"graph": self.trainer.replays} if self.trainer.device.type == "cuda" else {})
+        if state is not None:
             torch.set_rng_state(state["rng"])
             if "cuda_rng" in state and self.trainer.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda_rng"], self.trainer.device)
             self.earlier_seconds, self.saved_iteration = state["seconds"], self.trainer.iteration
-            self.info = _continued(read_json(self.folder.out / INFO), info, self.trainer.iteration, self.trainer.note)
+            self.info = _continued(read_json(self.folder.out / INFO), self.info, self.trainer.iteration, self.trainer.note)
         if not self.trainer.world.all_equal(self.trainer.iteration):
             raise InputError(f"the processes read different checkpoints; all of them need the same {self.folder.out}")
-        self.trainer.prepare()
-        if self.trainer.device.type == "cuda":
-            self.info["graph"] = self.trainer.replays
         if self.writes:
             self.folder.start(self.info, self.trainer.log)
 
@@ -204,10 +203,12 @@ def _signals() -> Iterator[list[int]]:
 
 def _continued(old: dict, now: dict, iteration: int, note) -> dict:
     """Info of a run that goes on: where it began, and each place where it was continued."""
-    resumed = [*old.get("resumed", []), {"iteration": iteration, **{key: now[key] for key in ("device", "versions")}}]
+    where = {key: now[key] for key in ("device", "versions", "graph") if key in now}
+    resumed = [*old.get("resumed", []), {"iteration": iteration, **where}]
     before = resumed[-2] if len(resumed) > 1 else old
     note(f"continuing at iteration {iteration:,}")
     for key in ("device", "versions"):
         if before[key] != now[key]:
             note(f"note: {key} was {before[key]} and is now {now[key]}; the last bits may differ from those of one piece")
-    return {"source": now["source"], "device": old["device"], "versions": old["versions"], "resumed": resumed}
+    first = {key: old[key] for key in ("device", "versions", "graph") if key in old}
+    return {"source": now["source"], **first, "resumed": resumed}

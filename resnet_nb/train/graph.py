@@ -63,13 +63,16 @@ class FewerKernels(nn.Module):
     """The network with one kernel for what usually takes one for each layer; every bit of the result stays the same.
 
     The counters of all BN layers grow together. bf16: the weights of convolutions and linear layers are cast together, and so
-    are their gradients, as autocast does one by one.
+    are their gradients, as autocast does one by one. A forward pass uses each BN layer once.
     """
 
     def __init__(self, model: nn.Module, bf16: bool):
         super().__init__()
         self.model = model
-        self.counters = {name: part for name, part in model.named_buffers() if name.endswith("num_batches_tracked")}
+        norms = {name: part for name, part in model.named_modules() if isinstance(part, nn.BatchNorm2d)}
+        # without a momentum the counter is not only counted: it sets how fast the statistics move
+        norms = {name: part for name, part in norms.items() if part.track_running_stats and part.momentum is not None}
+        self.counters = {f"{name}.num_batches_tracked": part.num_batches_tracked for name, part in norms.items()}
         layers = {name: part for name, part in model.named_modules() if bf16 and isinstance(part, (nn.Conv2d, nn.Linear))}
         self.cast = {
             f"{name}.{key}": part for name, layer in layers.items() for key, part in layer.named_parameters(recurse=False)
@@ -77,7 +80,8 @@ class FewerKernels(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         copies = _Bf16.apply(*self.cast.values()) if self.cast else ()
-        torch._foreach_add_(list(self.counters.values()), 1)
+        if self.counters:
+            torch._foreach_add_(list(self.counters.values()), 1)
         return functional_call(self.model, {**dict(zip(self.cast, copies)), **dict.fromkeys(self.counters)}, (x,))
 
 
@@ -86,14 +90,17 @@ class _Bf16(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)  # a layer that was not used has no gradient, which is not the gradient 0
         return _copies(weights, torch.bfloat16)
 
     @staticmethod
-    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, ...]:
-        return _copies(gradients, torch.float32)
+    def backward(ctx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        copies = iter(_copies(tuple(part for part in gradients if part is not None), torch.float32))
+        return tuple(part if part is None else next(copies) for part in gradients)
 
 
 def _copies(tensors: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
     copies = tuple(torch.empty_like(tensor, dtype=dtype) for tensor in tensors)
-    torch._foreach_copy_(copies, tensors)
+    if tensors:
+        torch._foreach_copy_(copies, tensors)
     return copies
