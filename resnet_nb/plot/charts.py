@@ -80,7 +80,8 @@ def lines(
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
     if len(series) > 1:  # beside the picture where lines cross all of it
-        axis.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if log_x else {}))
+        beside = log_x or len(series) > 4
+        axis.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if beside else {}))
     return Figure(figure, alt)
 
 
