@@ -346,6 +346,16 @@ def test_replaying_a_recorded_step_is_the_same_as_doing_it(data, monkeypatch, wa
     assert ours.log == log and equal(weights(model), weights(whole))
 
 
+def test_a_network_that_moved_after_the_recording_is_refused(data, monkeypatch):
+    """The graph would write to memory that is no longer the network's."""
+    ours = Trainer(tiny(), data, SHORT)
+    on_a_fake_gpu(ours, monkeypatch)
+    ours.train(pause=lambda trainer: trainer.iteration == 2)
+    ours.model.double().float()
+    with pytest.raises(InputError, match="was moved after its step was recorded"):
+        ours.train()
+
+
 def test_a_step_that_cannot_be_recorded_runs_without_a_graph_and_says_so(data, monkeypatch):
     """What a GPU does whose driver refuses graphs: one line, then the same step without a graph."""
     notes, model, whole = [], tiny(), tiny()

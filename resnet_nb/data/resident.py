@@ -118,7 +118,8 @@ class Dataset:
 
     def center(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to float32 in [0, 1] minus the per-pixel mean. No division by a std."""
-        return images.float() / 255 - self.mean
+        # a tensor: by a number CUDA multiplies with its reciprocal, which is an ulp off now and then
+        return images.float() / torch.full((), 255.0, device=images.device) - self.mean
 
     def stream(self, batch_size: int, seed: int) -> "Stream":
         """The training batches. Raises InputError on a bad batch size."""

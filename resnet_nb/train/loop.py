@@ -115,6 +115,7 @@ class Trainer:
         self.iteration: int = 0
         self.log: list[dict] = []
         self._prepared: Callable[..., None] | None = None
+        self._recorded_at = 0  # where the graph finds the first weight
 
     def train(self, report: Callable[[dict], None] | None = None, pause: Callable[["Trainer"], bool] | None = None) -> bool:
         """Train to the end; True if it was reached. report gets each line of the log when it is made.
@@ -150,6 +151,8 @@ class Trainer:
 
     def prepare(self) -> Callable[..., None]:
         """The step as `train` calls it; on CUDA its graph is recorded first, once, which takes seconds."""
+        if self.replays and self._recorded_at != next(self.model.parameters()).data_ptr():
+            raise InputError("the network was moved after its step was recorded; go on with a new Trainer and its state_dict")
         if self._prepared is None:
             graph = self.device.type == "cuda" and self.stream.recordable
             with float32_as(self.precision):
@@ -213,6 +216,7 @@ class Trainer:
 
         try:
             step = GraphStep(self.step, self.stream.indices(self.iteration), undo)
+            self._recorded_at = next(self.model.parameters()).data_ptr()
         except RuntimeError as error:
             self.note(f"no CUDA graph ({first_line(error)}): the same step runs operation by operation")
             step = self.step
