@@ -118,8 +118,7 @@ class Dataset:
 
     def center(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) to float32 in [0, 1] minus the per-pixel mean. No division by a std."""
-        # a tensor: by a number CUDA multiplies with its reciprocal, which is an ulp off now and then
-        return images.float() / torch.full((), 255.0, device=images.device) - self.mean
+        return in_unit(images) - self.mean
 
     def stream(self, batch_size: int, seed: int) -> "Stream":
         """The training batches. Raises InputError on a bad batch size."""
@@ -136,6 +135,12 @@ class Dataset:
     def test_batches(self, batch_size: int, part: slice = slice(None)) -> Pairs:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`."""
         return zip(self.test_images[part].split(batch_size), self.test_labels[part].split(batch_size))
+
+
+def in_unit(images: Tensor) -> Tensor:
+    """uint8 to float32 in [0, 1], with the same bits on every device."""
+    # by a tensor: by a number CUDA multiplies with its reciprocal, which is an ulp off now and then
+    return images.float() / torch.full((), 255.0, device=images.device)
 
 
 def augment(images: Tensor, codes: Tensor) -> Tensor:

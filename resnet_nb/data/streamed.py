@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from resnet_nb.data.folder import Listing, list_images, list_parts, read_image
-from resnet_nb.data.resident import Pairs, Stream
+from resnet_nb.data.resident import Pairs, Stream, in_unit
 from resnet_nb.data.views import seeded, testing_view, training_view
 from resnet_nb.errors import InputError, TrainingStopped, first_line
 from resnet_nb.progress import bar
@@ -58,11 +58,11 @@ class ImageFiles:
 
     def center(self, images: Tensor) -> Tensor:
         """Crops, uint8 (B, 3, crop, crop), to float32 in [0, 1] minus the per-pixel mean (§3.4)."""
-        return images.float() / 255 - self.mean
+        return in_unit(images) - self.mean
 
     def center_channels(self, images: Tensor) -> Tensor:
         """Images of any size, uint8 (B, 3, H, W), to float32 in [0, 1] minus the mean of each channel."""
-        return images.float() / 255 - self.mean.mean((1, 2), keepdim=True)
+        return in_unit(images) - self.mean.mean((1, 2), keepdim=True)
 
     def stream(self, batch_size: int, seed: int) -> Stream:
         """The training batches. Raises InputError on a bad batch size."""
