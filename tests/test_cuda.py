@@ -11,6 +11,7 @@ from helpers import SMALL, make_pictures
 
 from resnet_nb.bench import bench
 from resnet_nb.data import load, shapes10
+from resnet_nb.data.resident import in_unit
 from resnet_nb.models import build
 from resnet_nb.recipes import Job
 from resnet_nb.runs import checkpoint, run
@@ -42,7 +43,7 @@ def trained(data, graph, precision="float32", recipe=RECIPE, name="cifar-resnet2
     torch.cuda.manual_seed(5)  # dropout
     if not graph:
         trainer._prepared = trainer.step
-    trainer.train(pause=lambda ours: [rates.append(ours.rate.item()), pause(ours)][1])
+    trainer.train(pause=lambda ours: rates.append(ours.rate.item()) or pause(ours))
     assert not notes and trainer.replays == graph
     return trainer, rates
 
@@ -146,6 +147,12 @@ def test_one_step_on_the_gpu_is_one_step_on_the_cpu(data, name, overrides):
     assert models["cuda", "log"]["train_loss"] == pytest.approx(models["cpu", "log"]["train_loss"], rel=1e-4)
     for (key, got), want in zip(models["cuda"].state_dict().items(), models["cpu"].state_dict().values(), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_every_pixel_value_has_the_same_bits_on_both_devices():
+    values = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(in_unit(values.to("cuda")).cpu(), in_unit(values))
+    assert torch.equal(in_unit(values), (values.double() / 255).float())
 
 
 def test_the_loop_does_not_wait_for_the_gpu(data):

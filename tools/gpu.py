@@ -26,7 +26,7 @@ from packaging.version import Version
 from resnet_nb import data
 from resnet_nb.data import Images
 from resnet_nb.errors import InputError, first_line, require_int
-from resnet_nb.recipes import SWEEPS, Job, Recipe, network, recipe_for
+from resnet_nb.recipes import Job, Recipe, network, recipe_for
 from resnet_nb.runs import run
 
 PIECE = 15_000_000  # bytes of one file of a pack
@@ -37,7 +37,7 @@ ORDER += [("cifar-resnet20", 1), ("cifar-plain20", 1)]
 ORDER += [(f"cifar-{kind}{depth}", 0) for depth in (32, 44) for kind in ("resnet", "plain")]
 ORDER += [(f"cifar-{kind}{depth}", seed) for seed in (1, 2) for depth in (56, 20) for kind in ("resnet", "plain")]
 ORDER += [("cifar-plain110", 0), ("cifar-resnet110", 1)]
-PLAN = [next(job for job in SWEEPS["table6"] if (job.model, job.seed) == wanted) for wanted in dict.fromkeys(ORDER)]
+PLAN = [Job(net, seed) for net, seed in dict.fromkeys(ORDER)]
 
 
 def train(jobs: list[Job], images: Images, out: Path, precision: str, together: int, seconds: float) -> dict[str, str]:
@@ -52,7 +52,7 @@ def train(jobs: list[Job], images: Images, out: Path, precision: str, together: 
 
     def one(job: Job, recipe: Recipe) -> str:
         began = time.monotonic()
-        settings = {"precision": precision, "source": "cifar10", "deadline": deadline, "save_seconds": 15.0}
+        settings = {"precision": precision, "deadline": deadline, "save_seconds": 15.0}
         try:
             last = run(job.model, images, out / job.folder, recipe, job.seed, "cuda", **settings)
         except Exception as error:  # whatever it is: it is told, and the other trainings go on
@@ -60,7 +60,7 @@ def train(jobs: list[Job], images: Images, out: Path, precision: str, together: 
         end = "stopped by the time limit" if last is None else f"test error {last['test_error']:.2f} %"
         return f"{end}, {time.monotonic() - began:.0f} s"
 
-    def work() -> None:
+    def in_turn() -> None:
         with torch.cuda.stream(torch.cuda.Stream()):
             while time.monotonic() < deadline:
                 try:
@@ -70,7 +70,7 @@ def train(jobs: list[Job], images: Images, out: Path, precision: str, together: 
                 ends[job.folder] = one(job, recipe)
                 print(f"{seconds - deadline + time.monotonic():5.0f} s  {job.folder}: {ends[job.folder]}", flush=True)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(together)]
+    threads = [threading.Thread(target=in_turn, daemon=True) for _ in range(together)]
     for thread in threads:
         thread.start()
     for thread in threads:

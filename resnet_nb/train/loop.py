@@ -122,7 +122,8 @@ class Trainer:
 
         Indices, not images, come out of the stream of data in memory: a recorded graph reads its inputs at fixed addresses, so
         the images are gathered inside the step. pause is called after each iteration; when it returns True on any process, all
-        stop there. Raises FloatingPointError at the next line after the loss was not finite.
+        stop there. Raises FloatingPointError at the next line after the loss was not finite, and InputError if the network was
+        moved after its step was recorded.
         """
         step = self.prepare()
         draws = self.stream.batches(self.iteration, self.recipe.iterations, self.world.share)
