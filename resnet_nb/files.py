@@ -5,6 +5,18 @@ import hashlib
 import os
 from pathlib import Path
 
+# what systems put into folders, besides names with a leading dot; compared without regard to case
+SYSTEM_FILES = {
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+    *("lost+found", "@eadir", "#recycle", "@recycle", "#snapshot"),  # ext file systems, network drives
+    *("__macosx", "icon\r"),  # a Mac
+}
+
+
+def is_system_file(name: str) -> bool:
+    """Whether a file or folder of this name is of the system or a tool, not of the user: .DS_Store, Thumbs.db, ..."""
+    return name.startswith(".") or name.lower() in SYSTEM_FILES
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` beside `path`, flush it to disk, then rename. Raises OSError, leaving `path` as it was."""

@@ -13,7 +13,7 @@ from torch import nn
 
 from resnet_nb import models
 from resnet_nb.errors import InputError, InUseError, TrainingStopped, first_line
-from resnet_nb.files import sha256, write_atomically
+from resnet_nb.files import is_system_file, sha256, write_atomically
 from resnet_nb.recipes import Augmentation, Recipe
 from resnet_nb.runs import checkpoint
 
@@ -45,7 +45,7 @@ class RunFolder:
             raise InputError(f"{self.out} cannot be used as a folder ({error.strerror}); choose another one", "out") from error
         if known:
             self._compare(read_json(self.out / INFO), str(self.out))
-        elif any(name != LOCK and not name.endswith(".tmp") for name in names):
+        elif not all(map(is_system_file, names)):
             raise InputError(f"{self.out} is not empty and holds no run; choose another folder", "out")
 
     @contextmanager
