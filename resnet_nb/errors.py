@@ -18,6 +18,10 @@ class InUseError(InputError):
     """Another process works on the same run."""
 
 
+class ReadingFailed(RuntimeError):
+    """A process that reads images failed; the message says why and what helps. Exit code 1."""
+
+
 class TrainingStopped(RuntimeError):
     """A training could not go on; the message says why and where it continues. Exit code 1."""
 

@@ -394,7 +394,7 @@ def test_a_dead_worker_process_stops_the_training_with_one_line(files, monkeypat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("missing, match", [("train", "train is missing"), ("val", "val is missing"), (".", "no data at")])
+@pytest.mark.parametrize("missing, match", [("train", "train is missing"), ("val", "test is missing"), (".", "no data at")])
 def test_missing_folders_are_named(tmp_path, missing, match):
     if missing != ".":
         make_pictures(tmp_path / "tiny", 3, 3)
@@ -554,7 +554,7 @@ def test_the_command_trains_with_two_processes(tmp_path):
 @pytest.mark.parametrize(
     "args, match",
     [
-        (["train", "resnet18", "--recipe", "imagenet", "--data", "nowhere"], "a folder is needed with train/<class>"),
+        (["train", "resnet18", "--recipe", "imagenet", "--data", "nowhere"], "an image folder holds train/<class>"),
         (["train", "resnet18", "--recipe", "imagenet", "--data", "cifar10", "--download"], "not downloaded"),
         (["train", "resnet18", "--recipe", "imagenet", "--data", "tiny", "--validation"], "is for data in memory"),
     ],

@@ -10,6 +10,8 @@ from resnet_nb.data.streamed import ImageFiles, read_files, test_files
 from resnet_nb.data.views import Augmentation
 from resnet_nb.errors import InputError
 
+ALLOWED = "shapes10, cifar10-sample, cifar10 or a folder with train/<class>/* and test/<class>/*"
+
 
 def shapes10(train: int = 10_000, test: int = 2_000, seed: int = 0) -> Dataset:
     """Ten drawn shapes, 32x32, made in seconds and deterministic per seed (see `data.shapes`)."""
@@ -34,12 +36,12 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
     """The data named by `source`.
 
     "shapes10"; "cifar10-sample"; "cifar10" (torchvision's layout below ./data); a folder with torchvision's
-    cifar-10-batches-py; or a folder with train/<class>/* and test/<class>/* images. download: fetch CIFAR-10 if it is not
-    there. With an `augmentation` the images of a folder, of any sizes, are read as the training goes; val/ may stand for test/,
-    as in ImageNet.
+    cifar-10-batches-py, or that one; or a folder with train/<class>/* and test/<class>/* images (or val/<class>/*, as in
+    ImageNet). download: fetch CIFAR-10 if it is not there. With an `augmentation` the images of a folder, of any sizes, are
+    read as the training goes.
     Raises InputError if the source is unknown, missing or damaged.
     """
-    path = Path("data") if str(source) == "cifar10" else Path(source)
+    path = Path("data") if str(source) == "cifar10" else _folder(source)
     if augmentation is not None:
         if download:
             raise InputError("this recipe reads a folder of images, which is not downloaded", "download")
@@ -48,11 +50,21 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
         return shapes10()
     if str(source) == "cifar10-sample":
         return cifar10_sample()
+    path = path.parent if path.resolve().name == cifar10.FOLDER else path
     if str(source) == "cifar10" or (path / cifar10.FOLDER).is_dir():
         return from_arrays("cifar10", *cifar10.read(path, download))
     if download:
         raise InputError(f'only "cifar10" can be downloaded, not {str(source)!r}', "download")
     if not path.is_dir():
-        allowed = "shapes10, cifar10-sample, cifar10 or a folder with train/<class>/* and test/<class>/*"
-        raise InputError(f"no data at {str(source)!r}; use {allowed}")
+        what = f"{path} is no folder" if path.exists() else f"no data at {str(source)!r}"
+        raise InputError(f"{what}; use {ALLOWED}")
     return from_arrays(path.resolve().name, *folder.read(path))
+
+
+def _folder(source: str | Path) -> Path:
+    if not str(source):
+        raise InputError(f"the source of the data is empty; use {ALLOWED}")
+    try:
+        return Path(source).expanduser()  # a shell does not after an =
+    except RuntimeError as error:
+        raise InputError(f"no data at {str(source)!r} ({error})") from error

@@ -14,6 +14,7 @@ from resnet_nb.progress import bar
 
 FOLDER = CIFAR10.base_folder
 ARCHIVE_BYTES = 170_498_071
+GZIP = b"\x1f\x8b"  # how an archive begins
 
 
 def read(root: Path, download: bool = False) -> tuple[list[str], Part, Part]:
@@ -57,6 +58,8 @@ def fetch(root: Path) -> None:
             if _first_wrong(root):
                 _download(root / CIFAR10.filename)
                 CIFAR10(str(root), download=True)  # the archive is there: only unpacks
+    except NotImplementedError as error:
+        raise InputError(f"the file system of {root} has no locks; work in a folder on another one") from error
     except OSError as error:
         raise InputError(f"cannot write to {root} ({error.strerror or error})") from error
 
@@ -71,22 +74,40 @@ def _download(archive: Path) -> None:
 
 
 def _go_on(url: str, partial: Path) -> None:
-    have = partial.stat().st_size if partial.exists() else 0
+    have = _kept(partial)
     if have == ARCHIVE_BYTES:
         return
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=30) as reply:
-            resumed = reply.status == http.HTTPStatus.PARTIAL_CONTENT
-            size = {"unit": "B", "unit_scale": True, "initial": have if resumed else 0}
-            with open(partial, "ab" if resumed else "wb") as file, bar(CIFAR10.filename, ARCHIVE_BYTES, **size) as shown:
+            have *= reply.headers.get("Content-Range", "").startswith(f"bytes {have}-")  # else it comes from its beginning
+            chunk = b"" if have else reply.read(len(GZIP))
+            length = int(reply.headers.get("Content-Length", ARCHIVE_BYTES - have))
+            if (not have and chunk != GZIP) or have + length != ARCHIVE_BYTES:
+                came = f"{length:,} bytes of {reply.headers.get_content_type()}, which are not the archive"
+                raise ConnectionError(f"what came is {came}: perhaps a login page; open any web page in a browser to see")
+            size = {"unit": "B", "unit_scale": True, "initial": have + len(chunk)}
+            with open(partial, "ab" if have else "wb") as file, bar(CIFAR10.filename, ARCHIVE_BYTES, **size) as shown:
+                file.write(chunk)
                 while chunk := reply.read(1 << 16):
                     file.write(chunk)
                     shown.update(len(chunk))
         if partial.stat().st_size < ARCHIVE_BYTES:
             raise ConnectionError("the server closed the connection early")
-    except (http.client.HTTPException, OSError) as error:
-        have = partial.stat().st_size if partial.exists() else 0
-        kept = f"{have / 1e6:.0f} of {ARCHIVE_BYTES / 1e6:.0f} MB are kept in {partial}: run the same command again to go on"
+    except (http.client.HTTPException, OSError, ValueError) as error:  # ValueError: of a proxy that is no address
+        have = _kept(partial)
+        kept = f"{have / 1e6:.0f} of {ARCHIVE_BYTES / 1e6:.0f} MB are kept in {partial}" if have else "nothing is kept of it"
         by_hand = f"place {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) in {partial.parent} yourself"
-        raise InputError(f"cannot download {url} ({error}); {kept}, or {by_hand}") from error
+        raise InputError(
+            f"cannot download {url} ({error}); {kept}: run the same command again to go on, or {by_hand}"
+        ) from error
+
+
+def _kept(partial: Path) -> int:
+    """Bytes of the archive that an earlier download left; 0 if they are of something else, or too many."""
+    if not partial.exists():
+        return 0
+    with open(partial, "rb") as file:
+        begins = file.read(len(GZIP)) == GZIP
+    have = partial.stat().st_size
+    return have if begins and have <= ARCHIVE_BYTES else 0

@@ -1,22 +1,22 @@
-"""Image folders train/<class>/* and test/<class>/*, decoded once and cached beside the images."""
+"""Image folders train/<class>/* and test/<class>/* (or val/<class>/*): what counts, what is left out, and the images."""
 
-import hashlib
+import os
+import unicodedata
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from resnet_nb.data.pictures import BRIGHTEST, read_image, without_warnings
 from resnet_nb.errors import InputError, few
-from resnet_nb.files import sha256, write_atomically
+from resnet_nb.files import is_system_file
 from resnet_nb.progress import bar, note
 
-CACHE = ".resnet_nb_cache.safetensors"
 Part = tuple[np.ndarray, list[int]]
+LAYOUT = "an image folder holds train/<class>/* and test/<class>/* (or val/<class>/*)"
 
 
 class Listing(NamedTuple):
@@ -30,94 +30,121 @@ class Listing(NamedTuple):
 def read(root: Path) -> tuple[list[str], Part, Part]:
     """Class names, (images, labels) for training and for testing: arrays (N, 3, H, W) uint8, and lists.
 
-    All images must have one size. Raises InputError naming the folder or file at fault.
+    All images must have one size. Notes say what is left out. Raises InputError naming the folder or the files at fault.
     """
-    train, test = list_parts(root, "test")
-    files = train.files + test.files
-    key = _key(root, files)
-    images = _read_cache(root / CACHE, key)
-    if images is None:
-        images = _decode(files)
-        _write_cache(root / CACHE, key, images)
+    train, test = list_parts(root)
+    images = _decode(train.files + test.files)
     split = len(train.files)
     return train.classes, (images[:split], train.labels), (images[split:], test.labels)
 
 
-def list_images(folder: Path) -> Listing:
-    """The images of one part, such as root/train. Raises InputError if it has no classes, or a class has no images."""
-    if not folder.is_dir():
-        raise InputError(f"{folder} is missing; an image folder holds train/<class>/* and test/<class>/*")
-    classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not classes:
-        raise InputError(f"{folder} has no class folders; put the images of each class into {folder}/<class>/")
-    listing = Listing([], [], classes)
-    for label, name in enumerate(classes):
-        images = sorted(p for p in (folder / name).iterdir() if p.suffix.lower() in IMG_EXTENSIONS)
-        if not images:
-            raise InputError(f"{folder / name} has no images; add some ({', '.join(IMG_EXTENSIONS)}) or remove it")
-        listing.files.extend(images)
-        listing.labels.extend([label] * len(images))
-    return listing
-
-
-def list_parts(root: Path, test: str) -> tuple[Listing, Listing]:
-    """`list_images` of root/train and root/`test`. Raises InputError also if they have different classes."""
-    parts = {name: list_images(root / name) for name in ("train", test)}
+def list_parts(root: Path) -> tuple[Listing, Listing]:
+    """`list_images` of root/train and of its `test_folder`. Raises InputError also if they have different classes."""
+    parts = {folder.name: list_images(folder) for folder in (root / "train", test_folder(root))}
     classes = [set(part.classes) for part in parts.values()]
     only = [f"{name} only in {part}" for part, own in zip(parts, classes) for name in sorted(own - set.intersection(*classes))]
     if only:
-        raise InputError(f"{root / 'train'} and {root / test} have different classes: {few(only)}")
+        raise InputError(f"{' and '.join(str(root / part) for part in parts)} have different classes: {few(only)}")
     return tuple(parts.values())
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """The image in RGB. Raises InputError if the file cannot be decoded."""
+def test_folder(root: Path) -> Path:
+    """root/test if it has class folders, else root/val if it is there: the test images of ImageNet have no labels."""
+    test, val = root / "test", root / "val"
+    if not val.is_dir():
+        return test
+    if not (test.is_dir() and any(p.is_dir() and not is_system_file(p.name) for p in test.iterdir())):
+        return val
+    note(f"note: the test images are those of {test}; {val} is left out")
+    return test
+
+
+def list_images(folder: Path) -> Listing:
+    """The images of one part, such as root/train: what torchvision's ImageFolder takes, but not of subfolders.
+
+    Files that systems add are no images. Of all else that is left out a note says how much. Names are compared in Unicode's
+    composed form. Raises InputError if the folder has no classes, if a class has no images, or if it cannot be read.
+    """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot decode {path} ({error}); replace or delete it") from error
+        if not folder.is_dir():
+            there = sorted(p.name for p in folder.parent.iterdir() if not is_system_file(p.name))
+            raise InputError(f"{folder} is missing; {LAYOUT}; {folder.parent} has {few(there) or 'nothing'}")
+        found = sorted((p for p in folder.iterdir() if not is_system_file(p.name)), key=_composed)
+        listing = Listing([], [], [_composed(p) for p in found if p.is_dir()])
+        if not listing.classes:
+            raise InputError(f"{folder} has no class folders; put the images of each class into {folder}/<class>/")
+        if len(set(listing.classes)) < len(listing.classes):
+            twice = [name for name, times in Counter(listing.classes).items() if times > 1]
+            raise InputError(f"{folder} has two folders {few(twice)}, written in two Unicode forms; merge them")
+        left_out = [f"{len(found) - len(listing.classes)} in no class folder"] if len(found) > len(listing.classes) else []
+        for label, part in enumerate(p for p in found if p.is_dir()):
+            images, others = _images(part)
+            if not images:
+                has = f" ({others})" if others else ""
+                raise InputError(f"{part} has no images{has}; add some ({', '.join(IMG_EXTENSIONS)}) or remove it")
+            listing.files.extend(images)
+            listing.labels.extend([label] * len(images))
+            left_out += [f"{part.name}: {others}"] if others else []
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename or folder} ({error.strerror or error})") from error
+    if left_out:
+        note(f"note: left out of {folder}: {few(left_out)}")
+    return listing
+
+
+def _composed(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.name)  # a Mac writes decomposed names, which look the same
+
+
+def _images(folder: Path) -> tuple[list[Path], str]:
+    """The images in a folder, by name, and what else there is, in words."""
+    images, others = [], Counter()
+    for path in sorted((p for p in folder.iterdir() if not is_system_file(p.name)), key=_composed):
+        if path.is_dir():
+            others["in subfolders"] += sum(not is_system_file(name) for _, _, names in os.walk(path) for name in names)
+        elif path.suffix.lower() not in IMG_EXTENSIONS:
+            others[f"of no known kind of image ({path.suffix.lower() or 'no extension'})"] += 1
+        elif not path.is_file():
+            others["broken links" if path.is_symlink() else "no files"] += 1
+        else:
+            images.append(path)
+    return images, ", ".join(f"{count:,} {what}" for what, count in others.items() if count)
 
 
 def _decode(files: list[Path]) -> np.ndarray:
-    def decode(path: Path) -> np.ndarray:
-        return np.asarray(read_image(path)).transpose(2, 0, 1)
+    """(N, 3, H, W) uint8. Raises InputError naming the files that cannot be decoded or have another size."""
 
-    with ThreadPoolExecutor() as pool:
-        decoded = list(bar("decoding images", len(files), pool.map(decode, files), unit=" images"))
-    for path, array in zip(files, decoded):
-        if array.shape != decoded[0].shape:
-            sizes = [f"{a.shape[2]}x{a.shape[1]}" for a in (array, decoded[0])]
-            raise InputError(f"all images must have one size: {path} is {sizes[0]}, {files[0]} is {sizes[1]}")
-    return np.ascontiguousarray(np.stack(decoded))  # safetensors writes the memory as it lies
+    def decode(path: Path) -> tuple[np.ndarray, int | None] | InputError:
+        try:
+            image = read_image(path)
+        except InputError as error:
+            return error  # all of them are told at once
+        return np.asarray(image).transpose(2, 0, 1), image.info.get(BRIGHTEST)
 
-
-def _key(root: Path, files: list[Path]) -> str:
-    """Changes with any file's name, size or time of change."""
-    digest = hashlib.sha256()
-    for path in files:
-        stat = path.stat()
-        digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def _read_cache(path: Path, key: str) -> np.ndarray | None:
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "numpy") as cache:
-            if (cache.metadata() or {}).get("key") == key:
-                images = cache.get_tensor("images")
-                if sha256(images.data) != cache.metadata().get("sum"):
-                    raise OSError("wrong check sum")
-                return images
-    except (SafetensorError, OSError) as error:
-        note(f"ignoring the damaged cache {path} ({error}); decoding again")
-    return None
-
-
-def _write_cache(path: Path, key: str, images: np.ndarray) -> None:
-    try:
-        write_atomically(path, save({"images": images}, metadata={"key": key, "sum": sha256(images.data)}))
-    except OSError as error:
-        note(f"cannot cache the decoded images in {path} ({error}); they are decoded each time")
+    images, wrong, sizes, brightest, flat = None, [], {}, [], 0
+    with without_warnings(), ThreadPoolExecutor() as pool:
+        decoded = bar("decoding images", len(files), pool.map(decode, files), unit=" images")
+        for index, result in enumerate(decoded):
+            if isinstance(result, InputError):
+                wrong.append(result)
+                continue
+            pixels, level = result
+            brightest += [] if level is None else [level]
+            flat += bool((pixels == pixels[:, :1, :1]).all())
+            sizes.setdefault(f"{pixels.shape[2]}x{pixels.shape[1]}", []).append(files[index])
+            if len(sizes) == 1:
+                images = np.empty((len(files), *pixels.shape), np.uint8) if images is None else images
+                images[index] = pixels
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        raise InputError(f"{len(wrong):,} of {len(files):,} images cannot be used: {few(wrong, 3)}")
+    if len(sizes) > 1:
+        shown = few((f"{len(paths):,} of {size} ({paths[0]})" for size, paths in sizes.items()), 3)
+        raise InputError(f"all images must have one size, there are {shown}; the recipe imagenet takes any sizes")
+    if brightest:
+        levels = f"65,535 becomes 255, and their highest value, {max(brightest):,}, {round(max(brightest) / 257)}"
+        note(f"note: {len(brightest):,} images have 16 bits a channel: {levels}")
+    if flat:
+        note(f"note: {flat:,} of {len(files):,} images have a single color")
+    return images

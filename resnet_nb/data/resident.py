@@ -88,7 +88,7 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of class names, images and labels: equal if and only if the data are."""
-        digest = hashlib.sha256("\n".join(self.classes).encode())
+        digest = hashlib.sha256(encoded("\n".join(self.classes)))
         for tensor in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(str(tuple(tensor.shape)).encode())
             digest.update(tensor.cpu().contiguous().numpy().data)
@@ -135,6 +135,11 @@ class Dataset:
     def test_batches(self, batch_size: int, part: slice = slice(None)) -> Pairs:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`."""
         return zip(self.test_images[part].split(batch_size), self.test_labels[part].split(batch_size))
+
+
+def encoded(name: str) -> bytes:
+    """A name of files as bytes, also one that is not UTF-8 on disk."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 def in_unit(images: Tensor) -> Tensor:

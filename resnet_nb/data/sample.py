@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from resnet_nb.data.folder import Part, read_image
+from resnet_nb.data.folder import Part
+from resnet_nb.data.pictures import read_image
 
 FOLDER = Path(__file__).with_name("cifar10-sample")
 LABELS = "labels.json"

@@ -1,9 +1,12 @@
 """Image folders too large for memory: worker processes read, cut out and augment the images as the training goes."""
 
+import atexit
 import hashlib
 import os
+import shutil
 import signal
 import sys
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,14 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
-from resnet_nb.data.folder import Listing, list_images, list_parts, read_image
-from resnet_nb.data.resident import Pairs, Stream, in_unit
+from resnet_nb.data.folder import LAYOUT, Listing, list_images, list_parts, test_folder
+from resnet_nb.data.pictures import read_image
+from resnet_nb.data.resident import Pairs, Stream, encoded, in_unit
 from resnet_nb.data.views import seeded, testing_view, training_view
-from resnet_nb.errors import InputError, TrainingStopped, first_line
+from resnet_nb.errors import InputError, ReadingFailed, first_line
 from resnet_nb.progress import bar
 from resnet_nb.recipes import Augmentation
 
-SAMPLE = 10_000  # images that the mean and the colors are taken from
+SAMPLE = 10_000  # images that the mean, the colors and the fingerprint are taken from
+SHARED = "/dev/shm"  # where Linux keeps what processes share
+NARROW = 100  # times as long as wide
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class ImageFiles:
 
     Files are paths as bytes (N,), labels int64 (N,) on the CPU. mean (3, crop, crop): per-pixel mean of the training images
     in [0, 1]. colors (3, 3): principal components of their RGB values, each times its eigenvalue, as columns. fingerprint:
-    of the classes and of the names and sizes of the files. Batches come to `device`.
+    of the classes, the names and sizes of the files, and the content of up to 10,000 of each part. Batches come to `device`.
     """
 
     name: str
@@ -71,7 +77,7 @@ class ImageFiles:
     def fetch(self, indices: Pairs) -> Pairs:
         """Views uint8 (B, 3, crop, crop) and labels (B,) on the CPU, read ahead by worker processes.
 
-        Raises InputError naming a file that cannot be decoded, and TrainingStopped if a worker process dies.
+        Raises InputError naming a file that cannot be decoded, and ReadingFailed if a worker process dies.
         """
         views = _Views(self.train_files, self.train_labels, training_view(self.augmentation, self.colors))
         return _read(views, (list(zip(*map(Tensor.tolist, pair))) for pair in indices), self.device)
@@ -84,7 +90,7 @@ class ImageFiles:
         """Test images (B, 3, H, W) uint8 and labels (B,), in their order: all, or those in `part`.
 
         view makes a tensor of a PIL image; by default the center crop. Raises InputError naming a file that cannot be
-        decoded.
+        decoded, and ReadingFailed if a worker process dies.
         """
         items = [(index, 0) for index in range(len(self.test_labels))[part]]
         batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
@@ -102,7 +108,10 @@ class _Views(torch.utils.data.Dataset):
     def __getitem__(self, item: tuple[int, int]):
         index, seed = item
         try:
-            image = read_image(os.fsdecode(self.files[index]))
+            image = read_image(path := os.fsdecode(self.files[index]))
+            if max(image.size) > NARROW * min(image.size):  # at the side of a view it would fill the memory
+                width, height = image.size
+                raise InputError(f"{path} has {width}x{height} pixels; cut it: one side is over {NARROW} times the other")
         except InputError as error:
             return error  # raised here it would come with the worker's traceback
         return seeded(self.view, image, seed), self.labels[index]
@@ -115,6 +124,7 @@ def _collate(items: list):
 def _start_worker(number: int) -> None:
     for signal_number in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes; the main one decides
         signal.signal(signal_number, signal.SIG_IGN)
+    warnings.simplefilter("ignore")  # as `without_warnings` says
 
 
 def _read(views: _Views, batches, device: torch.device) -> Pairs:
@@ -125,13 +135,29 @@ def _read(views: _Views, batches, device: torch.device) -> Pairs:
     settings |= {"collate_fn": _collate, "pin_memory": device.type == "cuda"}
     try:
         # a generator of its own: the global one would be moved by each loader, and a continued run has one more
-        for batch in DataLoader(views, batch_sampler=batches, generator=torch.Generator(), **settings):
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        todo = "the same command continues from the last checkpoint"
-        raise TrainingStopped(f"a process that reads images failed ({first_line(error)}); {todo}") from error
+        readers = iter(DataLoader(views, batch_sampler=batches, generator=torch.Generator(), **settings))
+        # a program ends with a loop half way, too, or with an error whose traceback holds the readers: they deafly wait
+        atexit.register(readers._shutdown_workers)
+        try:
+            for batch in readers:
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+        finally:
+            atexit.unregister(readers._shutdown_workers)
+            readers._shutdown_workers()
+    except (RuntimeError, OSError) as error:
+        raise ReadingFailed(f"a process that reads images failed ({_cause(error)})") from error
+
+
+def _cause(error: Exception) -> str:
+    """What happened in the worker, of which the first line of a wrapped error says nothing; and what helps."""
+    lines = str(error).splitlines()
+    line = lines[-1] if lines and lines[0].startswith("Caught ") else first_line(error)
+    if "shared memory" not in line and "Bus error" not in line:
+        return line
+    room = f" ({shutil.disk_usage(SHARED).total / 2**20:,.0f} MB)" if os.path.isdir(SHARED) else ""
+    return f"no room in {SHARED}{room}: start the container with more, docker run --shm-size=8g or --ipc=host"
 
 
 def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
@@ -140,7 +166,8 @@ def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
     Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced. Raises InputError if
     a folder is missing, or naming a file that cannot be decoded.
     """
-    train, test = list_parts(root, _test_folder(root).name)
+    _require_folder(root)
+    train, test = list_parts(root)
     fingerprint = hashlib.sha256(f"{_fingerprint(root, train)} {_fingerprint(root, test)}".encode()).hexdigest()
     files, labels = _arrays(train)
     mean, colors = _statistics(files, labels, augmentation)
@@ -153,18 +180,17 @@ def test_files(root: Path, mean: Tensor) -> ImageFiles:
 
     Raises InputError if a folder is missing.
     """
-    test, augmentation = list_images(_test_folder(root)), Augmentation()
+    _require_folder(root)
+    test, augmentation = list_images(test_folder(root)), Augmentation()
     arrays = *_arrays(Listing([], [], [])), *_arrays(test)
     mean = mean[:, None, None].expand(3, augmentation.crop, augmentation.crop)
     colors, fingerprint = torch.zeros(3, 3), _fingerprint(root, test)
     return ImageFiles(root.resolve().name, tuple(test.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
-def _test_folder(root: Path) -> Path:
+def _require_folder(root: Path) -> None:
     if not root.is_dir():
-        wanted = "a folder is needed with train/<class>/* and val/<class>/* (or test/<class>/*)"
-        raise InputError(f"no data at {str(root)!r}; {wanted}")
-    return root / ("test" if (root / "test").is_dir() and not (root / "val").is_dir() else "val")
+        raise InputError(f"no data at {str(root)!r}; {LAYOUT}")
 
 
 def _arrays(part: Listing) -> tuple[np.ndarray, Tensor]:
@@ -173,14 +199,25 @@ def _arrays(part: Listing) -> tuple[np.ndarray, Tensor]:
 
 
 def _fingerprint(root: Path, part: Listing) -> str:
-    digest = hashlib.sha256(os.fsencode("\n".join(part.classes)))
-    for path in part.files:
-        digest.update(os.fsencode(f"{path.relative_to(root)}\0{path.stat().st_size}\n"))
+    digest = hashlib.sha256(encoded("\n".join(part.classes)))
+    step = _step(len(part.files))
+    for index, path in enumerate(part.files):
+        try:
+            digest.update(encoded(f"{path.relative_to(root)}\0{path.stat().st_size}\n"))
+            if index % step == 0:
+                digest.update(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"cannot read {path} ({error.strerror or error})") from error
     return digest.hexdigest()
 
 
+def _step(count: int) -> int:
+    """Between images that are evenly spaced, at most 10,000 of `count`."""
+    return max(1, -(-count // SAMPLE))
+
+
 def _statistics(files: np.ndarray, labels: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
-    chosen = [(index, 0) for index in range(0, len(files), -(-len(files) // SAMPLE))]
+    chosen = [(index, 0) for index in range(0, len(files), _step(len(files)))]
     batches = [chosen[start : start + 32] for start in range(0, len(chosen), 32)]
     views, side = _Views(files, labels, testing_view(augmentation)), augmentation.crop
     total, products = torch.zeros(3, side, side).double(), torch.zeros(3, 3).double()
