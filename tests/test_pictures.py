@@ -300,7 +300,7 @@ def test_pictures_that_lost_their_content_are_told(pictures, capsys):
     for i in range(4):
         PIL.Image.new("RGB", (20, 16), (i, 0, 0)).save(pictures / "train" / "cat" / f"{i}.png")
     load(pictures)
-    assert capsys.readouterr().err == "note: 4 of 24 images have a single color\n"
+    assert capsys.readouterr().err == "note: a single color in 4 of 24 images\n"
 
 
 def test_the_range_of_16_bits_is_told(pictures, capsys):
@@ -309,7 +309,7 @@ def test_the_range_of_16_bits_is_told(pictures, capsys):
     gray[0, 0] = 4095
     PIL.Image.fromarray(gray).save(pictures / "train" / "cat" / "0.png")
     load(pictures)
-    told = "1 images have 16 bits a channel: 65,535 becomes 255, and their highest value, 4,095, 16"
+    told = "16 bits a channel in 1 of 24 images: 65,535 becomes 255, and their highest value, 4,095, 16"
     assert told in capsys.readouterr().err
 
 

@@ -123,18 +123,21 @@ def _decode(files: list[Path]) -> np.ndarray:
 
     images, wrong, sizes, brightest, flat = None, [], {}, [], 0
     with without_warnings(), ThreadPoolExecutor() as pool:
-        decoded = bar("decoding images", len(files), pool.map(decode, files), unit=" images")
-        for index, result in enumerate(decoded):
-            if isinstance(result, InputError):
-                wrong.append(result)
-                continue
-            pixels, level = result
-            brightest += [] if level is None else [level]
-            flat += bool((pixels == pixels[:, :1, :1]).all())
-            sizes.setdefault(f"{pixels.shape[2]}x{pixels.shape[1]}", []).append(files[index])
-            if len(sizes) == 1:
-                images = np.empty((len(files), *pixels.shape), np.uint8) if images is None else images
-                images[index] = pixels
+        try:
+            decoded = bar("decoding images", len(files), pool.map(decode, files), unit=" images")
+            for index, result in enumerate(decoded):
+                if isinstance(result, InputError):
+                    wrong.append(result)
+                    continue
+                pixels, level = result
+                brightest += [] if level is None else [level]
+                flat += bool((pixels == pixels[:, :1, :1]).all())
+                sizes.setdefault(f"{pixels.shape[2]}x{pixels.shape[1]}", []).append(files[index])
+                if len(sizes) == 1:
+                    images = np.empty((len(files), *pixels.shape), np.uint8) if images is None else images
+                    images[index] = pixels
+        finally:
+            pool.shutdown(cancel_futures=True)  # so that Ctrl-C does not wait for what was not begun
     if len(wrong) == 1:
         raise wrong[0]
     if wrong:
@@ -144,7 +147,7 @@ def _decode(files: list[Path]) -> np.ndarray:
         raise InputError(f"all images must have one size, there are {shown}; the recipe imagenet takes any sizes")
     if brightest:
         levels = f"65,535 becomes 255, and their highest value, {max(brightest):,}, {round(max(brightest) / 257)}"
-        note(f"note: {len(brightest):,} images have 16 bits a channel: {levels}")
+        note(f"note: 16 bits a channel in {len(brightest):,} of {len(files):,} images: {levels}")
     if flat:
-        note(f"note: {flat:,} of {len(files):,} images have a single color")
+        note(f"note: a single color in {flat:,} of {len(files):,} images")
     return images
