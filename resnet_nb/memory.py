@@ -1,6 +1,5 @@
 """What training keeps in memory for the backward pass, and activation checkpointing, which keeps less (notebooks 10, 13)."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
-from resnet_nb.errors import InputError, first_line, is_shape, require_positive
+from resnet_nb.anatomy import detached_copy, meta_copy, run_on_meta
+from resnet_nb.errors import InputError, is_shape, require_positive
 from resnet_nb.models import stages
 
 
@@ -24,16 +24,19 @@ class ActivationBytes:
     peak: int
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def activation_bytes(model: nn.Module, shape: tuple[int, int, int, int]) -> ActivationBytes:
-    """What autograd keeps in a training step in float32, for images of `shape` = (N, 3, H, W).
+    """What autograd keeps in a training step, for images of `shape` = (N, 3, H, W) in the type of the weights (float32).
 
-    Every storage counts once; parameters and buffers do not count, the images do. Nothing is computed: the model is
-    copied to the meta device. Not in it: gradients, the optimizer, work space of the kernels. Raises InputError if the
-    images do not fit the network.
+    Every storage counts once; parameters and buffers do not count, the images do. Nothing is computed or changed: a copy
+    of the model runs on the meta device, without hooks of yours, also where gradients are switched off. Not in it:
+    gradients, the optimizer, work space of the kernels. Raises InputError if the images do not fit the network, and if
+    the model cannot be copied or does not run there.
     """
     if not is_shape(shape) or len(shape) != 4:
         raise InputError(f"shape must be (N, 3, H, W), got {shape!r}")
-    meta = copy.deepcopy(model).to("meta").train()
+    meta = meta_copy(model).train()
     own = {_key(tensor) for tensor in (*meta.parameters(), *meta.buffers())}
     kept, peaks = {}, []
 
@@ -49,11 +52,8 @@ def activation_bytes(model: nn.Module, shape: tuple[int, int, int, int]) -> Acti
     for stage in meta.modules():
         if isinstance(stage, Segments):
             stage.register_forward_pre_hook(enter)
-    try:
-        with _saved_into(kept, own):
-            meta(torch.empty(*shape, device="meta"))
-    except (RuntimeError, ValueError) as error:
-        raise InputError(f"images of shape {tuple(shape)} do not fit this network ({first_line(error)})") from error
+    with _saved_into(kept, own):
+        run_on_meta(meta, shape)
     return ActivationBytes(_bytes(kept), max(_bytes(kept), *peaks, 0))
 
 
@@ -65,7 +65,8 @@ class Segments(nn.Sequential):
     """
 
     def __init__(self, blocks: nn.Sequential, size: int):
-        super().__init__(*blocks)
+        super().__init__()
+        vars(self).update(vars(blocks))  # its blocks, its mode and its hooks
         self.size = size
 
     def segments(self) -> list[nn.Sequential]:
@@ -75,11 +76,11 @@ class Segments(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         for segment in self.segments():
-            # the blocks draw no random numbers, so their state need not be put back
-            x = checkpoint(segment, x, use_reentrant=False, preserve_rng_state=False)
+            x = checkpoint(segment, x, use_reentrant=False)
         return x
 
 
+@torch.inference_mode(False)
 def recompute(model: nn.Module, size: int) -> nn.Module:
     """A copy of `model` whose stages layer1, layer2, ... run in segments of `size` blocks (`Segments`).
 
@@ -87,9 +88,9 @@ def recompute(model: nn.Module, size: int) -> nn.Module:
     or a size that is not a positive integer.
     """
     require_positive(size=size)
-    if not stages(model):
-        raise InputError(f"{type(model).__name__} has no stages layer1, layer2, ... of blocks to compute again")
-    changed = copy.deepcopy(model)
+    changed = detached_copy(model)
+    if not stages(changed):
+        raise InputError(f"{type(changed).__name__} has no stages layer1, layer2, ... of blocks to compute again")
     for name, blocks in stages(changed).items():
         setattr(changed, name, Segments(blocks, size))
     return changed

@@ -33,6 +33,32 @@ def test_multiply_adds_are_half_of_what_torch_counts(name, overrides, size):
     assert describe(model, (3, *size)).multiply_adds == counter.get_total_flops() // 2
 
 
+# layers that the networks of the papers do not have, and a reader's network may
+OTHER_LAYERS = {
+    "grouped": nn.Conv2d(3, 6, 3, groups=3),
+    "depthwise": nn.Conv2d(3, 3, 5, padding=2, groups=3, bias=False),
+    "1x3": nn.Conv2d(3, 4, (1, 3), padding=(0, 1)),
+    "3x1, strides 2 and 1": nn.Conv2d(3, 4, (3, 1), stride=(2, 1)),
+    "dilated": nn.Conv2d(3, 4, 3, dilation=2),
+    "padded by name": nn.Conv2d(3, 4, (2, 4), padding="same"),
+    "fc on each row": nn.Linear(10, 7),
+}
+
+
+@pytest.mark.parametrize("layer", OTHER_LAYERS.values(), ids=OTHER_LAYERS)
+def test_other_layers_are_counted_too(layer):
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        output = layer(torch.empty(1, 3, 12, 10))
+    (row,) = describe(nn.Sequential(layer), (3, 12, 10)).rows
+    bias = 0 if layer.bias is None else layer.bias.numel()
+    assert (row.multiply_adds, row.weights) == (
+        counter.get_total_flops() // 2,
+        sum(p.numel() for p in layer.parameters()) - bias,
+    )
+    conv = isinstance(layer, nn.Conv2d)
+    assert (row.inputs, row.outputs, row.size) == (3, output.shape[1], output.shape[-1]) if conv else (10, 7, 1)
+
+
 @pytest.mark.parametrize("name", ["cifar-resnet20", "resnet50"])
 def test_rows_are_torchinfos_layers(name):
     size = 32 if name.startswith("cifar") else 64

@@ -146,7 +146,7 @@ def test_one_step_on_the_gpu_is_one_step_on_the_cpu(data, name, overrides):
         models[device, "log"] = trainer.log[0]
     assert models["cuda", "log"]["train_loss"] == pytest.approx(models["cpu", "log"]["train_loss"], rel=1e-4)
     for (key, got), want in zip(models["cuda"].state_dict().items(), models["cpu"].state_dict().values(), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, msg=key)
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4, msg=lambda why, key=key: f"{key}: {why}")
 
 
 def test_every_pixel_value_has_the_same_bits_on_both_devices():

@@ -288,6 +288,10 @@ def test_a_batch_depends_on_seed_and_iteration_only():
     assert all(map(torch.equal, Stream(data, 12, seed=0).batch(30), wanted[30]))
     others = [Stream(data, 12, seed=seed).batch(0)[1] for seed in (1, 2)]
     assert not any(torch.equal(a, b) for a, b in [(wanted[0][1], others[0]), (wanted[0][1], others[1]), others])
+    # order and views are drawn anew for each seed and epoch
+    plans = [Stream(data, 12, seed).plan(epoch) for seed in (0, 1, 2) for epoch in (0, 1)]
+    for what, drawn in zip(("orders", "codes of the views"), zip(*plans)):
+        assert len({tuple(each.tolist()) for each in drawn}) == 6, f"{what} are the same for two seeds or epochs"
 
 
 def test_a_batch_may_be_the_whole_set():
@@ -727,6 +731,8 @@ def test_the_validation_split_is_disjoint_balanced_and_fixed():
     assert seen | held_out == everything and not seen & held_out
     assert not held_out & {image.numpy().tobytes() for image in data.test_images}
     counts = data.train_labels.bincount(minlength=10)
+    last = [place for k in range(10) for place in [i for i in range(500) if data.train_labels[i] == k][-(counts[k] // 10) :]]
+    assert torch.equal(split.test_images, data.train_images[sorted(last)]), "not the last tenth of each class"
     assert split.test_labels.bincount(minlength=10).tolist() == [count // 10 for count in counts.tolist()]
     for image, label in zip(split.test_images, split.test_labels):  # labels stay with their images
         [place] = [i for i in range(500) if torch.equal(data.train_images[i], image)]

@@ -136,7 +136,12 @@ def test_the_papers_settings_are_the_defaults():
     detector = on_meta("resnet50")
     assert detector.eval().rpn.post_nms_top_n() == 300
     assert detector.transform.min_size == (600,) and detector.transform.max_size == 1000
-    assert detector.rpn.anchor_generator.num_anchors_per_location() == [9]
+    # anchors of 128^2, 256^2 and 512^2 pixels, each in three shapes (Faster R-CNN, §3.1.1)
+    (corners,) = (corners.double() for corners in detector.rpn.anchor_generator.cell_anchors)
+    width, height = (corners[:, 2:] - corners[:, :2]).T
+    areas, shapes = (width * height).sqrt(), height / width
+    want = [(shape, area) for shape in (0.5, 1, 2) for area in (128, 256, 512)]
+    torch.testing.assert_close(torch.stack([shapes, areas], 1), torch.tensor(want).double(), rtol=0.02, atol=0)
     assert detector.roi_heads.box_roi_pool.output_size == (14, 14)
     assert on_meta("vgg16").roi_heads.box_roi_pool.output_size == (7, 7)
     assert detector.roi_heads.box_predictor.bbox_pred.out_features == 4 * 21
@@ -164,7 +169,8 @@ def test_a_training_lowers_the_losses_and_moves_every_weight():
     log = fit_detector(detector, images, targets, 12, batch_size=2, lr=0.02)
     assert [line["iteration"] for line in log] == list(range(1, 13)) and not detector.training
     assert set(log[0]) == {"iteration", "loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
-    assert log[-1]["loss_objectness"] < 0.9 * log[0]["loss_objectness"]
+    first, last = (log[i]["loss_objectness"] for i in (0, -1))
+    assert last < 0.9 * first, f"12 iterations take the objectness loss from {first:.3f} to {last:.3f}: not a tenth lower"
     assert not [name for name, value in detector.named_parameters() if torch.equal(value, before[name])]
 
 

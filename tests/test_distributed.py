@@ -96,7 +96,7 @@ def test_two_ranks_are_two_halves_of_a_batch_with_batch_normalization_of_their_o
     model, losses = two_halves(data)
     weights = load_file(pair / "run" / "weights.safetensors")
     for key, want in model.state_dict().items():  # running statistics: those of rank 0
-        torch.testing.assert_close(weights[key], want, rtol=2e-3, atol=2e-4, msg=key)
+        torch.testing.assert_close(weights[key], want, rtol=2e-3, atol=2e-4, msg=lambda why, key=key: f"{key}: {why}")
     log = load_run(pair / "run")[2]
     assert log[0]["iteration"] == 4 and log[0]["train_loss"] == pytest.approx(sum(losses[:8]) / 8, rel=1e-4)
     assert log[-1]["train_loss"] == pytest.approx(sum(losses[8:]) / 6, rel=1e-3)

@@ -1,6 +1,7 @@
 """The printed numbers hold together: tables against each other, against sums and against counts made here."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -132,16 +133,57 @@ def test_preact_table1_prints_an_error_or_a_failure():
 # Many of the printed numbers stand in one place only, where no relation guards them: these sums were taken after
 # a comparison with the transcriptions, cell by cell. Whoever corrects a number changes the sum of its table with it.
 CHECKSUMS = {
-    V1: "60ce4265 2a514e26 aeb1f904 c47f1869 b232ac27 448d9065 d3d6871e "
-    "e74fe6e0 7e43dd8d d3042370 730b99b4 635e40ae 4014f1b7 f900c0f4",
-    V2: "3118588f 12f3aec0 4337737f a8eddd9e 0dfb5d31",
+    V1: "ddec401a cb9e3e60 2a0af041 68e69431 ef76ab4e af8658a8 bda988fe "
+    "cf4907ff 35bc33ee 10c6044b ace3b146 8a9678e4 afbc83cd 73298d63",
+    V2: "bac3c29c 13617aae 5e77b5f9 a4c879d1 2ae78393",
 }
 
 
 @pytest.mark.parametrize("t", paper.tables(), ids=lambda t: f"{t.source}-{t.number}")
 def test_no_number_drifts_unnoticed(t):
-    rows = json.dumps(t.rows, sort_keys=True).encode()
-    assert f"{zlib.crc32(rows):08x}" == CHECKSUMS[t.source].split()[t.number - 1], t.cite()
+    printed = json.dumps([t.columns, t.rows], sort_keys=True).encode()
+    assert f"{zlib.crc32(printed):08x}" == CHECKSUMS[t.source].split()[t.number - 1], (
+        f"a cell or a column of {t.cite()} changed"
+    )
+
+
+# ... and of the numbers in the other sections, in their order
+SECTIONS = {
+    "facts.architecture": "078b9db5",
+    "facts.cifar-architecture": "7edc2a51",
+    "facts.stated": "2d229179",
+    "facts.released-models": "67da8a83",
+    "facts.bottleneck": "1523a2f3",
+    "facts.flops-conventions": "fa1e69b0",
+    "facts.preact-units": "35f6abf2",
+    "facts.preact-architectures": "919b9fa9",
+    "facts.preact-equations": "849d6194",
+    "facts.preact-imagenet": "5db4b438",
+    "facts.ho-resnet": "5d2ed767",
+    "facts.reimplementations": "6d9f275e",
+    "facts.related": "71289f8c",
+    "recipe.imagenet": "a08c2b6e",
+    "recipe.cifar10": "fc2ef687",
+    "recipe.preact": "a1e553a1",
+    "figure": "ccaba3b7",
+    "counts": "340f4a11",
+    "misreading": "cfdc9c94",
+    "entry": "4a82e762",
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_no_number_beside_the_tables_drifts_unnoticed(section):
+    (name, part) = (section.split(".") + [""])[:2]
+    block = paper._read("ledger.toml" if name == "entry" else "tables.toml")[name]
+    numbers = re.findall(r"-?\d[\d.,]*", json.dumps(block[part] if part else block))
+    assert f"{zlib.crc32(' '.join(numbers).encode()):08x}" == SECTIONS[section], f"a number of [{section}] changed: {numbers}"
+
+
+def test_every_section_is_summed():
+    parts = {f"{name}.{part}" for name in ("facts", "recipe") for part in paper._read("tables.toml")[name]}
+    assert SECTIONS.keys() == parts | {"figure", "counts", "misreading", "entry"}
+    assert paper._read("tables.toml").keys() == {"table", "facts", "recipe", "figure", "counts", "misreading"}
 
 
 # ---- depths, counts and schedules, recomputed from the printed architecture

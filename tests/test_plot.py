@@ -270,3 +270,135 @@ def test_units_and_wirings_have_a_panel_each(shown):
         ["one", "two"],
         ["RK4", "RK8"],
     ]
+
+
+# --- what is drawn is what is named: values per label, from the axes, and in the words of the description ---------
+
+ERRORS = {"deep": [62.5, 31.0, 17.25], "shallow": [55.0, 20.5, 8.75], "middle": [58.0, 25.0, 12.5]}
+LOGS = {
+    name: [{"iteration": 10 * i, "train_error": e, "test_error": e + 1.5} for i, e in enumerate(values, 1)]
+    for name, values in ERRORS.items()
+}
+HEIGHTS = {"row": {"one": 1.25, "two": 3.5, "three": 2.0}, "other row": {"one": 4.5, "two": 0.5, "three": 6.25}}
+
+
+def look_of(artist):
+    """What a legend has to show of a line or of bars."""
+    if hasattr(artist, "get_linestyle") and hasattr(artist, "get_marker"):
+        return artist.get_color(), artist.get_linestyle(), artist.get_marker()
+    patch = artist[0] if isinstance(artist, tuple) else artist
+    return patch.get_facecolor(), patch.get_hatch()
+
+
+def lines_by_legend(axis):
+    """name in the legend -> y values of the line that looks so."""
+    legend = axis.get_legend()
+    by_look = {look_of(line): [*map(float, line.get_ydata())] for line in axis.lines}
+    return {text.get_text(): by_look[look_of(key)] for text, key in zip(legend.get_texts(), legend.legend_handles)}
+
+
+def test_curves_belong_to_their_names(shown):
+    figure = plot.curves(LOGS, {"train_error": "training", "test_error": "test"}, "Words.")
+    left, right = shown[0].axes
+    assert (left.get_title(), right.get_title()) == ("training", "test") and left.get_ylabel() == "error (%)"
+    named = lines_by_legend(left)
+    assert named == ERRORS
+    assert [line.get_label() for line in right.lines] == [line.get_label() for line in left.lines] == [*ERRORS]
+    assert {line.get_label(): [*line.get_ydata()] for line in right.lines} == {
+        n: [e + 1.5 for e in v] for n, v in ERRORS.items()
+    }
+    assert [[*line.get_xdata()] for line in left.lines] == [[10, 20, 30]] * 3
+    assert all(f"{name} {values[-1]:.1f}" in figure.alt.partition("training then test: ")[2] for name, values in named.items())
+    assert figure.alt.endswith(", ".join(f"{name} {v[-1] + 1.5:.1f}" for name, v in ERRORS.items()) + ".")
+
+
+def test_training_and_test_belong_to_their_names(shown):
+    figure = plot.train_test({"left": LOGS}, "Words.")
+    (axis,) = shown[0].axes
+    legend = axis.get_legend()
+    looks = {text.get_text(): key.get_color() for text, key in zip(legend.get_texts(), legend.legend_handles)}
+    for name, values in ERRORS.items():
+        test, train = (line for line in axis.lines if line.get_color() == looks[name])
+        assert ([*test.get_ydata()], [*train.get_ydata()]) == ([e + 1.5 for e in values], values), name
+        assert f"{name} {values[-1]:.1f} and {values[-1] + 1.5:.1f}" in figure.alt
+
+
+def test_lines_belong_to_their_names(shown):
+    plot.lines(ERRORS, "x", "y", "Words.")
+    assert lines_by_legend(shown[0].axes[0]) == ERRORS
+    assert (shown[0].axes[0].get_xlabel(), shown[0].axes[0].get_ylabel()) == ("x", "y")
+
+
+def bars_by_legend(axis, upright=False):
+    """label of the group -> name in the legend -> length of the bar."""
+    legend, ticks = axis.get_legend(), axis.get_xticklabels() if upright else axis.get_yticklabels()
+    name_of = {look_of(key): text.get_text() for text, key in zip(legend.get_texts(), legend.legend_handles)}
+    found = {}
+    for bar in axis.patches:
+        place = bar.get_x() if upright else bar.get_y()
+        thick = bar.get_width() if upright else bar.get_height()
+        (group,) = [t.get_text() for t in ticks if abs(t.get_position()[0 if upright else 1] - place - thick / 2) < 0.45]
+        found.setdefault(group, {})[name_of[look_of(bar)]] = bar.get_height() if upright else bar.get_width()
+    return found
+
+
+def texts_of(axis, bars):
+    """The words at the end of each bar."""
+    for bar in bars:
+        end = bar.get_width(), bar.get_y() + bar.get_height() / 2
+        yield next(text for text in axis.texts if np.allclose(text.xy, end))
+
+
+@pytest.mark.parametrize("draw, upright", [(plot.bars, False), (detection.gains, True)])
+def test_bars_belong_to_their_names(shown, draw, upright):
+    figure = draw(HEIGHTS, "unit", "Words.")
+    (axis,) = shown[0].axes
+    assert bars_by_legend(axis, upright) == HEIGHTS
+    if not upright:  # the number at a bar is its length
+        written = {bar: text.get_text() for bars in axis.containers for bar, text in zip(bars, texts_of(axis, bars))}
+        assert all(text == f"{bar.get_width():,.1f}" for bar, text in written.items())
+        for label, row in HEIGHTS.items():
+            assert f"{label} " + ", ".join(f"{name} {value:,.1f}" for name, value in row.items()) in figure.alt
+
+
+def test_precision_and_recall_belong_to_their_names(shown):
+    curves = {"A": (np.array([1, 0.5, 0.6]), np.array([0.2, 0.2, 0.6])), "B": (np.array([0.5, 0.4]), np.array([0.5, 0.9]))}
+    detection.precision_recall(curves, "Words.")
+    (axis,) = shown[0].axes
+    legend = axis.get_legend()
+    for text, key in zip(legend.get_texts(), legend.legend_handles):
+        thin, bold = (line for line in axis.lines if line.get_color() == key.get_color())
+        precision, recall = curves[text.get_text()]
+        assert ([*thin.get_xdata()], [*thin.get_ydata()]) == ([*recall], [*precision])
+        assert [*bold.get_ydata()][1:-1] == [max(precision[i:]) for i in range(len(precision))]
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("recall", "precision")
+
+
+def test_panels_hold_what_their_titles_say(shown):
+    maps = {"ones": torch.ones(1, 2), "twos": torch.full((1, 2), 2.0)}
+    plot.grids(maps, "Words.")
+    assert {axis.get_title(): words(axis) for axis in shown[0].axes} == {"ones": "1.0 1.0", "twos": "2.0 2.0"}
+    dark, light = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.full((1, 3, 8, 8), 255, dtype=torch.uint8)
+    plot.images({"dark": dark, "light": light}, "Words.")
+    assert {words(axis): int(axis.images[0].get_array().max()) for axis in shown[1].axes} == {"dark": 0, "light": 255}
+    heat = {"rising": torch.arange(64.0).reshape(1, 8, 8), "falling": -torch.arange(64.0).reshape(1, 8, 8)}
+    plot.heat_maps(dark, heat, torch.eye(8).bool()[None], "Words.")
+    assert {words(axis): float(axis.images[0].get_array().ravel()[-1]) for axis in shown[2].axes} == {
+        "image": 0,
+        "rising": 63,
+        "falling": -63,
+    }
+    plot.blocks({"A": BasicBlock(4, 8, 2, "A"), "B": BasicBlock(4, 8, 2, "B")}, "Words.")
+    assert ["zeros" in words(axis) for axis in shown[3].axes] == [axis.get_title() == "A" for axis in shown[3].axes]
+    plot.units(
+        {"before": Unit(unit_convs(4, 4, 1, False), "e", "A"), "after": Unit(unit_convs(4, 4, 1, False), "a", "A")}, "Words."
+    )
+    first = [next(t.get_text() for t in axis.texts if t.get_text() in ("conv", "BN")) for axis in shown[4].axes]
+    assert dict(zip([axis.get_title() for axis in shown[4].axes], first)) == {"before": "BN", "after": "conv"}
+    plot.networks({"eight": build("cifar-resnet8"), "fourteen": build("cifar-resnet14")}, "Words.", 32)
+    (axis,) = shown[5].axes
+    titles = {t.get_text(): t.get_position()[0] for t in axis.texts if t.get_text() in ("eight", "fourteen")}
+    boxes = [t.get_position()[0] for t in axis.texts if "conv" in t.get_text() or t.get_text().startswith("fc ")]
+    assert [sum(abs(x - titles[name]) < 0.5 for x in boxes) for name in ("eight", "fourteen")] == [8, 14]
+    plot.wirings({"one stage": tableau("euler"), "four": tableau("rk4")}, "Words.")
+    assert {axis.get_title("left"): words(axis).count("F_{") for axis in shown[6].axes} == {"one stage": 1, "four": 4}

@@ -4,29 +4,35 @@ tests/quotes/<notebook>.toml ties them: under [cells.<cell>] each text as the ce
 whose values are its numbers, in their order, to the digits that are shown. `setup` makes names for the expressions;
 they also have SCOPE, printed(cell), the numbers in a cell's stored output, and code(cell), those in its source.
 `given` lists texts whose numbers are chosen or common knowledge. Any other number in the prose is an error, but for
-those of NEED_NO_TIE and in exercises, whose solutions are run (test_notebooks.py).
+those of NEED_NO_TIE and in exercises, whose solutions are run (test_notebooks.py). Of a notebook without such a file
+the numbers with a decimal are looked for in what it prints and in the papers' tables: decimals.toml.
 """
 
 import functools
+import json
 import re
 import tomllib
+import zlib
 
 import numpy as np
 import pytest
-from helpers import ROOT, no, on_meta, read
+from helpers import NOTEBOOKS, ROOT, no, on_meta, read
 
 from resnet_nb import paper, recipes, runs
 from resnet_nb.anatomy import describe
+from resnet_nb.memory import activation_bytes
 from tools import seeds
 from tools.reading import tags
 
 QUOTES = sorted((ROOT / "tests" / "quotes").glob("*.toml"))
-SCOPE = {"paper": paper, "recipes": recipes, "runs": runs, "describe": describe, "on_meta": on_meta, "seeds": seeds, "np": np}
+SCOPE = {"paper": paper, "recipes": recipes, "runs": runs, "seeds": seeds, "np": np}
+SCOPE |= {"describe": describe, "activation_bytes": activation_bytes, "on_meta": on_meta}
 NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?"
 NEED_NO_TIE = {
     "code": r"(?s)```.*?```|`[^`]*`",
     "formulas": r"(?s)\$\$.*?\$\$|\$[^$]*\$",
     "quotations": r"(?m)^>.*$|“[^”]*”",
+    "sections": r"\bSections \d\.\d(?:(?:, | and | to )\d\.\d)*",
     "links": r"\[[^\]]*\]\([^)]*\)",
     "tags": r"<[^>]+>",
     "places": r"(?:§|\b(?:Section|Table|Figure|Fig\.|Exercise|Hint|[Nn]otebooks?) )[\d.]*\d(?:(?:, | and | to )\d\d)*",
@@ -75,6 +81,11 @@ def faults(name, source, ties, given):
             yield f"{name}: a number that nothing ties: {' ... '.join(untied)}"
 
 
+def text_of(cell):
+    """What a cell has printed."""
+    return "\n".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in cell.outputs)
+
+
 @functools.cache
 def quoted(path):
     """Of a file of quotes: {cell: source of the prose}, {cell: {quote: values}} and the texts that are given."""
@@ -82,15 +93,12 @@ def quoted(path):
     cells = {cell.id: cell for cell in read(ROOT / "notebooks" / f"{path.stem}.ipynb").cells}
 
     def printed(cell):
-        outputs = cells[cell].outputs
-        text = "\n".join(output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in outputs)
-        return [number for number, _ in numbers(text)]
+        return [number for number, _ in numbers(text_of(cells[cell]))]
 
     names = SCOPE | {"printed": printed, "code": lambda cell: [number for number, _ in numbers(cells[cell].source)]}
     exec(quotes["setup"], names)
     ties = {cell: {text: eval(made, names) for text, made in texts.items()} for cell, texts in quotes["cells"].items()}
-    sources = {name: cell.source for name, cell in cells.items() if cell.cell_type == "markdown" and "badge" not in tags(cell)}
-    return sources, ties, quotes["given"]
+    return prose(read(ROOT / "notebooks" / f"{path.stem}.ipynb")), ties, quotes["given"]
 
 
 each_file = pytest.mark.parametrize("path", QUOTES, ids=lambda path: path.stem)
@@ -131,6 +139,85 @@ def test_a_changed_digit_turns_the_test_red(path):
                 for wrong in other_digits(text)
                 if not any(faults(name, source.replace(text, wrong), ties.get(name, {}), given))
             )
+
+
+# --- notebooks without a file of quotes ------------------------------------------------------------
+
+DECIMALS = tomllib.loads((ROOT / "tests" / "decimals.toml").read_text(encoding="utf-8"))
+PRINTED = (ROOT / "resnet_nb" / "paper" / "tables.toml").read_text(encoding="utf-8")
+each_other = pytest.mark.parametrize("name", [name for name in DECIMALS if name != "setup"])
+
+
+def prose(nb):
+    """{cell: its text}"""
+    return {cell.id: cell.source for cell in nb.cells if cell.cell_type == "markdown" and "badge" not in tags(cell)}
+
+
+def decimals(text):
+    return [shown for shown in re.findall(NUMBER, tied_only(text)) if "." in shown]
+
+
+def strays(sources, ties, given, known):
+    """What is wrong with the decimals in the prose {cell: text}; known: the numbers that they may be."""
+    whole = "\n".join(sources.values())
+    for text in [*ties, *given]:
+        if text not in whole:
+            yield f"nowhere: {text!r}"
+    for quote, values in ties.items():
+        if not says(quote, values):
+            yield f"{quote!r} should say {', '.join(f'{value:.6g}' for value in np.ravel(values))}"
+    for name, source in sources.items():
+        rest = source.partition("### Exercise")[0]
+        for text in [*ties, *given]:
+            rest = rest.replace(text, " ")
+        for shown in decimals(rest):
+            ((value, half),) = numbers(shown)
+            if not np.any(np.abs(known - value) <= 1.000001 * half):
+                yield f"{name}: {shown} is in no output, no cell and no table of the papers"
+
+
+@functools.cache
+def compared(name):
+    """What `strays` takes, of one notebook."""
+    nb, quotes, names = read(ROOT / "notebooks" / f"{name}.ipynb"), DECIMALS[name], dict(SCOPE)
+    exec(DECIMALS["setup"], names)
+    code = "\n".join(f"{cell.source}\n{text_of(cell)}" for cell in nb.cells if cell.cell_type == "code")
+    lines = map(json.loads, seeds.RESULTS.read_text(encoding="utf-8").splitlines())
+    margins = [line["margin"] for line in lines if line["notebook"] == name[:2]]
+    known = np.array([float(shown.replace(",", "")) for shown in re.findall(NUMBER, f"{code}\n{PRINTED}")] + margins)
+    return prose(nb), {text: eval(made, names) for text, made in quotes.get("ties", {}).items()}, quotes.get("given", []), known
+
+
+def test_every_notebook_is_compared():
+    assert sorted([path.stem for path in QUOTES] + list(DECIMALS.keys() - {"setup"})) == [path.stem for path in NOTEBOOKS]
+
+
+@each_other
+def test_every_decimal_in_the_prose_comes_from_somewhere(name):
+    no(strays(*compared(name)))
+
+
+@each_other
+def test_no_decimal_in_the_prose_drifts_unnoticed(name):
+    shown = {cell: decimals(text) for cell, text in compared(name)[0].items()}
+    found = f"{zlib.crc32(json.dumps([*shown.values()]).encode()):08x}"
+    assert found == DECIMALS[name]["sum"], (
+        f"a number in the prose of {name} changed, or two traded places: compare {shown} with where they come from, "
+        f'then write sum = "{found}" into tests/decimals.toml'
+    )
+
+
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ("After 10 batches 3.62.", "3.62 is in no output"),
+        ("It takes 1.5 hours, 7.9 %.", "'1.5 hours' should say 1.25"),
+        ("It takes long, 7.9 %.", "nowhere: '1.5 hours'"),
+    ],
+)
+def test_a_stray_decimal_is_named(text, fault):
+    assert any(fault in said for said in strays({"a-cell": text}, {"1.5 hours": 1.25}, [], np.array([3.26, 7.93])))
+    assert not [*strays({"a-cell": "1.5 hours and 7.9 %"}, {"1.5 hours": 1.5}, [], np.array([3.26, 7.93]))]
 
 
 def test_numbers_are_compared_as_far_as_they_are_shown():

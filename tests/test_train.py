@@ -180,7 +180,7 @@ def test_fit_is_the_loop_written_by_hand(data):
     log = fit(ours, data, recipe, seed=4, every=2)
     batches = by_hand(reference, data, recipe, seed=4)
     for (key, got), want in zip(ours.state_dict().items(), reference.state_dict().values(), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11, msg=key)
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11, msg=lambda why, key=key: f"{key}: {why}")
     # one line after 2, 4 and 5 iterations, with the means over the batches since the line before
     assert [line["iteration"] for line in log] == [2, 4, 5]
     assert [line["lr"] for line in log] == pytest.approx([0.1, 0.01, 0.001])
@@ -198,7 +198,10 @@ def test_weight_decay_acts_on_every_parameter(data):
         fit(model, data, Recipe(iterations=1, batch_size=16, lr=0.5, drops=(), weight_decay=decay))
         trained.append(dict(model.named_parameters()))
     for key, w in start.items():  # BN and bias too
-        torch.testing.assert_close(trained[0][key] - trained[1][key], 0.5 * 0.25 * w, rtol=1e-9, atol=1e-12, msg=key)
+        decayed, named = trained[0][key] - trained[1][key], f"weight decay of {key}"
+        torch.testing.assert_close(
+            decayed, 0.5 * 0.25 * w, rtol=1e-9, atol=1e-12, msg=lambda why, named=named: f"{named}: {why}"
+        )
     assert start["net.layer1.0.bn1.weight"].all()
 
 
@@ -399,10 +402,11 @@ class Fixed(nn.Module):
 
     def __init__(self, mean):
         super().__init__()
-        self.mean, self.calls = mean, []
+        self.mean, self.calls, self.lowest = mean, [], 0.0
 
     def forward(self, x):
         self.calls.append((len(x), self.training, torch.is_grad_enabled()))
+        self.lowest = min(self.lowest, x.min().item())
         value = ((x + self.mean)[:, 0, 0, 0] * 255).round().long()
         return 3 * F.one_hot(value % 4, 4).float()
 
@@ -415,6 +419,7 @@ def test_evaluation_counts_every_image_once(batch_size, training):
     data = Dataset("toy", tuple("abcd"), images, labels, images, labels)
     model = Fixed(data.mean).train(training)
     error, loss = evaluate(model, data, batch_size)
+    assert model.lowest < 0, "the images that the network gets are not centered: the mean is not subtracted"
     right, wrong = math.log(1 + 3 / math.e**3), math.log(3 + math.e**3)
     assert error == 10 and loss == pytest.approx((9 * right + wrong) / 10)
     assert sum(count for count, _, _ in model.calls) == 10 and max(model.calls)[0] == min(batch_size, 10)

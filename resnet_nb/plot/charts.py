@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from resnet_nb.plot.figure import Figure, look, picture_grid, show_image, subplots
+from resnet_nb.plot.figure import Figure, array, floats, look, picture_grid, show_image, subplots
 
 Log = list[dict]  # as `train.fit` returns it
 Series = dict[str, dict[float, float] | list[float]]
@@ -54,7 +54,7 @@ def _line_look(i: int, points: int) -> dict:
 
 
 def _over_iterations(axis: Axes, log: Log, column: str, **look) -> None:
-    axis.plot([line["iteration"] for line in log], [line[column] for line in log], **look)
+    axis.plot([line["iteration"] for line in log], floats(line[column] for line in log), **look)
     if log[-1]["iteration"] >= 10_000:  # ticks of five digits need room
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -72,7 +72,7 @@ def lines(
     axis = axes[0, 0]
     for i, (name, values) in enumerate(series.items()):
         points = values if isinstance(values, dict) else dict(enumerate(values, 1))
-        axis.plot(points.keys(), points.values(), label=name, **_line_look(i, len(points)))
+        axis.plot([*points], floats(points.values()), label=name, **_line_look(i, len(points)))
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     axis.set_ylim(bottom=None if log else 0, top=top)
     if log_x:
@@ -106,7 +106,7 @@ def grouped_bars(axis: Axes, values: dict[str, dict[str, float]], upright: bool 
     series, draw = list(next(iter(values.values()))), axis.bar if upright else axis.barh
     rows, width, drawn = range(len(values)), 0.8 / len(series), []
     for i, name in enumerate(series):
-        places, lengths = [row + i * width for row in rows], [row[name] for row in values.values()]
+        places, lengths = [row + i * width for row in rows], floats(row[name] for row in values.values())
         drawn.append(draw(places, lengths, width, label=name, **look(i, "hatch"), edgecolor="white"))
     ticks = [row + 0.4 - width / 2 for row in rows]
     if upright:
@@ -120,12 +120,13 @@ def grouped_bars(axis: Axes, values: dict[str, dict[str, float]], upright: bool 
 def grids(maps: dict[str, Tensor], alt: str, digits: int = 1) -> Figure:
     """Small matrices side by side, every number written into its cell: title -> (H, W)."""
     figure, axes = subplots(1, len(maps), 2.6 * len(maps), 2.7)
-    top = max(float(values.abs().max()) for values in maps.values())
+    maps = {title: array(values) for title, values in maps.items()}
+    top = max(float(abs(values).max()) for values in maps.values())
     colors = {"cmap": "vlag", "vmin": -top, "vmax": top, "cbar": False}
     cells = {"square": True, "linewidths": 1, "xticklabels": False, "yticklabels": False}
     numbers = {"annot": True, "fmt": f".{digits}f", "annot_kws": {"size": 9}}
     for axis, (title, values) in zip(axes[0], maps.items()):
-        sns.heatmap(values.detach().numpy(), ax=axis, **colors, **cells, **numbers)
+        sns.heatmap(values, ax=axis, **colors, **cells, **numbers)
         axis.set_title(title, fontsize=11)
     return Figure(figure, alt)
 
@@ -156,9 +157,9 @@ def heat_maps(images: Tensor, heat: dict[str, Tensor], outline: Tensor, alt: str
         show_image(axis, image)
     for line, maps in zip(axes[1:], heat.values()):
         for axis, values, inside in zip(line, maps, outline):
-            axis.imshow(values.numpy(), cmap="cividis", interpolation="nearest")  # lightness grows with the value
+            axis.imshow(array(values), cmap="cividis", interpolation="nearest")  # lightness grows with the value
             for color, thickness in (("black", 2.2), ("white", 1.0)):
-                axis.contour(inside.numpy(), levels=[0.5], colors=color, linewidths=thickness)
+                axis.contour(array(inside), levels=[0.5], colors=color, linewidths=thickness)
             axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     return Figure(figure, alt)
 

@@ -7,7 +7,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.path import Path
 from torch import nn
 
-from resnet_nb.anatomy import Layer, describe
+from resnet_nb.anatomy import Layer, bare, describe
 from resnet_nb.models.blocks import NoShortcut, ZeroPad, stages
 from resnet_nb.models.butcher import Tableau
 from resnet_nb.models.preact import Drop, Gate, Scale, Unit
@@ -107,7 +107,7 @@ def networks(models: dict[str, nn.Module], alt: str, input_size: int = 224) -> F
     for column, (title, boxes) in enumerate(columns.items()):
         x = 0.55 + 2.2 * column
         text(axis, x, -0.95, title, 11, weight="bold")
-        _draw_shortcuts(axis, x, models[title], _draw_column(axis, x, boxes, start))
+        _draw_shortcuts(axis, x, bare(models[title]), _draw_column(axis, x, boxes, start))
     return Figure(figure, alt)
 
 

@@ -2,10 +2,12 @@
 
 import base64
 import io
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as MatplotlibFigure
@@ -60,9 +62,19 @@ def picture_grid(rows: int, columns: int, width: float, height: float, **gaps: f
     return figure, axes
 
 
+def array(values: Tensor) -> np.ndarray:
+    """The numbers of a tensor of any type, on any device, inside a graph or not."""
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy(force=True)
+
+
+def floats(values: Iterable) -> list[float]:
+    """Numbers, or tensors of one number each, such as the losses of a training loop."""
+    return [float(value.detach() if isinstance(value, Tensor) else value) for value in values]
+
+
 def show_image(axis: Axes, image: Tensor, **options) -> None:
     """uint8 (3, H, W), pixel by pixel."""
-    axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest", **options)
+    axis.imshow(array(image.permute(1, 2, 0)), interpolation="nearest", **options)
 
 
 def look(i: int, *what: str) -> dict:
