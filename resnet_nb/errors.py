@@ -1,6 +1,15 @@
 """What can go wrong, told in one line, and the checks of input; the command line turns each into that line and an exit code."""
 
+import os
+import signal
 import sys
+
+# what asks a process to end: the keyboard, a batch system (also some time before it kills), a closed terminal
+STOP_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGXCPU", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+    if hasattr(signal, name)  # Windows has three of them
+)
 
 
 class InputError(ValueError):
@@ -27,7 +36,7 @@ class TrainingStopped(RuntimeError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal stopped a training after a checkpoint, or when its run was just finished. Exit code 128 + signal."""
+    """One of STOP_SIGNALS stopped a training after a checkpoint, or when its run was just finished. Exit code 128 + signal."""
 
     def __init__(self, signal: int, finished: bool = False):
         kept = "when the run was finished; nothing is lost" if finished else "after a checkpoint; the same command continues"
@@ -52,6 +61,20 @@ def require_int(name: str, value, least: int, most: int | None = None) -> None:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         kind += "" if most is None else f" up to {most:,}"
         raise InputError(f"{name} must be {kind}, got {repr(value)[:40]}")
+
+
+def from_environment(name: str, default: int, least: int = 1, most: int | None = None) -> int:
+    """The integer in the environment variable `name`, `default` where it is not set or empty.
+
+    Raises InputError, as `require_int`, on any other text.
+    """
+    value = os.environ.get(name, "").strip() or default
+    try:
+        value = int(value)
+    except ValueError:
+        pass  # told with the text itself
+    require_int(f"the environment variable {name}", value, least, most)
+    return value
 
 
 def require_number(name: str, value, least: float, most: float = sys.float_info.max, open_end: bool = False) -> None:

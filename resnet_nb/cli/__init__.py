@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from resnet_nb import __version__
 from resnet_nb.errors import InputError, Interrupted, TrainingStopped, first_line
-from resnet_nb.progress import leads, shown, status
+from resnet_nb.progress import Outlet, leads, outlets, shown, status
 from resnet_nb.recipes import NETWORKS, PRECISIONS, RECIPE_LINES, SWEEP_LINES, TESTINGS
 
 PROG = "python -m resnet_nb"
@@ -25,7 +25,10 @@ SOURCE = (
 )
 CODES = """The same train or sweep command again continues where it stopped.
 Exit codes: 0 done or stopped by the time limit, 1 the training failed, 2 bad input,
-130 Ctrl-C, 143 SIGTERM (both after a checkpoint)."""
+130 Ctrl-C, 143 SIGTERM, 128 + n signal n (all after a checkpoint; n also SIGHUP of a closed
+terminal, SIGQUIT, SIGXCPU, SIGUSR1, SIGUSR2). Output that cannot be written stops no
+training; at its end the code is 141 if nobody reads it (| head), else 1."""
+UNREAD = 128 + 13  # as if SIGPIPE had ended it, which Python ignores
 # what the settings of an InputError are called here
 OPTION_OF = {"out": "--out", "download": "--download", "device": "--device", "processes": "torchrun --nproc-per-node"}
 
@@ -192,6 +195,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code. Whatever goes wrong is one line on stderr."""
     started = time.monotonic()
+    with outlets() as printed:
+        try:
+            code = _command(argv, started)
+        except SystemExit as asked:  # --help and --version
+            raise SystemExit(_delivered(printed, asked.code)) from None
+        return _delivered(printed, code)
+
+
+def _command(argv: list[str] | None, started: float) -> int:
     try:
         args = parser().parse_args(argv, argparse.Namespace(started=started))
         if args.command is None:
@@ -217,6 +229,19 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0
+
+
+def _delivered(printed: Outlet, code: int) -> int:
+    """The exit code, if what was printed has arrived; else that of other programs, as a script may need the output.
+
+    Who ends a pipe knows it: nothing is told. What was trained is kept, and the same command prints its line again.
+    """
+    printed.flush()
+    if code or printed.error is None:
+        return code
+    if isinstance(printed.error, BrokenPipeError):
+        return UNREAD
+    return _fail(f"error: the result cannot be printed ({first_line(printed.error)}); the same command prints it again", 1)
 
 
 def _with_option(error: InputError) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from resnet_nb.errors import InputError, first_line
-from resnet_nb.files import sha256, sync_folder, write_atomically
+from resnet_nb.files import patiently, reason, sha256, sync_folder, write_atomically
 
 NEW, NAME, PREVIOUS = "checkpoint.new.pt", "checkpoint.pt", "checkpoint.previous.pt"
 DIGEST = 64  # hexadecimal digits of the sha256 that ends the file; torch.load does not mind them
@@ -29,15 +29,15 @@ def settle(folder: Path) -> None:
     """Give the newest checkpoint its name; also after a save that was killed before it did."""
     if (folder / NEW).exists():
         if (folder / NAME).exists():
-            (folder / NAME).replace(folder / PREVIOUS)
-        (folder / NEW).replace(folder / NAME)
+            patiently((folder / NAME).replace, folder / PREVIOUS)
+        patiently((folder / NEW).replace, folder / NAME)
         sync_folder(folder)
 
 
 def load(folder: Path) -> tuple[dict | None, str]:
     """The newest whole checkpoint and "", or an older one and a line about the damaged one.
 
-    (None, "") if there is none. Tensors come to the CPU. Raises InputError if none is whole.
+    (None, "") if there is none. Tensors come to the CPU. Raises InputError if none is whole, or if one may not be read.
     """
     damage = []
     for path in (folder / NEW, folder / NAME, folder / PREVIOUS):
@@ -45,6 +45,8 @@ def load(folder: Path) -> tuple[dict | None, str]:
             continue
         try:
             state = _read(path)
+        except PermissionError as error:  # it may be whole
+            raise InputError(f"cannot read {path} ({reason(error)}); then the same command continues") from error
         except (ValueError, OSError) as error:
             damage.append(f"{path} is damaged ({error})")
             continue
@@ -57,12 +59,12 @@ def load(folder: Path) -> tuple[dict | None, str]:
 def remove(folder: Path) -> None:
     """Delete the checkpoints in `folder`."""
     for name in (PREVIOUS, NAME, NEW):
-        (folder / name).unlink(missing_ok=True)
+        patiently((folder / name).unlink, True)
 
 
 def _read(path: Path) -> dict:
     """Raises ValueError or OSError unless the file is whole and holds nothing but tensors and plain values."""
-    raw = path.read_bytes()
+    raw = patiently(path.read_bytes)
     content, digest = raw[:-DIGEST], raw[-DIGEST:]
     if sha256(content).encode() != digest:
         raise ValueError(f"wrong checksum, {len(raw):,} bytes")

@@ -13,7 +13,7 @@ from torch import nn
 
 from resnet_nb import models
 from resnet_nb.errors import InputError, InUseError, TrainingStopped, first_line
-from resnet_nb.files import is_system_file, sha256, write_atomically
+from resnet_nb.files import is_system_file, patiently, reason, sha256, write_atomically
 from resnet_nb.recipes import Augmentation, Recipe
 from resnet_nb.runs import checkpoint
 
@@ -70,7 +70,7 @@ class RunFolder:
             lock.release()
             if self.finished:  # nobody needs the lock any more; a folder that refuses may keep it
                 with suppress(OSError):
-                    (self.out / LOCK).unlink()
+                    patiently((self.out / LOCK).unlink)
 
     def load_checkpoint(self) -> tuple[dict | None, str]:
         """As `checkpoint.load`; raises InputError also if the checkpoint is of another run."""
@@ -86,14 +86,15 @@ class RunFolder:
         """
         with self._errors():
             checkpoint.settle(self.out)
-            for path in self.out.glob(".*.tmp"):
-                path.unlink()
+            for name in (INFO, LOG, WEIGHTS, checkpoint.NEW):
+                for path in self.out.glob(f".{name}.*.tmp"):
+                    patiently(path.unlink)
             write_atomically(self.out / INFO, json_bytes({**self.settings, **info}))
             write_atomically(self.out / LOG, log_bytes(log))
 
     def append(self, line: dict) -> None:
         """Add one line to log.jsonl. Raises TrainingStopped if that fails."""
-        with self._errors(), open(self.out / LOG, "ab") as file:
+        with self._errors(), patiently(open, self.out / LOG, "ab") as file:
             file.write(log_bytes([line]))
 
     def save(self, state: dict) -> None:
@@ -132,8 +133,7 @@ class RunFolder:
             yield
         except OSError as error:
             raise TrainingStopped(
-                f"cannot write to {self.out} ({error.strerror or error}); what was saved before is "
-                "kept: make room, and the same command continues"
+                f"cannot write to {self.out} ({reason(error)}); the same command continues from what was saved there"
             ) from error
 
 
@@ -157,7 +157,7 @@ def augmentation_of(recipe: dict) -> Augmentation | None:
 def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
     """Network on the CPU in eval mode with its trained weights, run.json and the log of a finished run.
 
-    Raises InputError if the folder does not hold a finished run, or a damaged one.
+    Raises InputError if the folder does not hold a finished run, or a damaged one, or cannot be read.
     """
     for name in (INFO, LOG, WEIGHTS):
         if not (out / name).is_file():
@@ -165,32 +165,36 @@ def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
     info = read_json(out / INFO)
     try:
         log = read_log(out / LOG)
-        content = (out / WEIGHTS).read_bytes()
+        content = patiently((out / WEIGHTS).read_bytes)
         if sha256(content) != info.get("weights_sha256"):
             raise ValueError(f"{WEIGHTS} has another checksum than run.json says")
         model = models.build(info["model"], num_classes=len(info["data"]["classes"]), **info["overrides"])
         model.load_state_dict(load(content))
         if not log or log[-1]["iteration"] != info["recipe"]["iterations"]:
             raise ValueError(f"{LOG} does not reach the last iteration")
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {out} ({reason(error)})") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{out} is damaged ({first_line(error)}); delete it and train again") from error
     return model.eval(), info, log
 
 
 def read_json(path: Path) -> dict:
-    """Content of a file of a run. Raises InputError if it is damaged."""
+    """Content of a file of a run. Raises InputError if it is damaged or cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(patiently(path.read_bytes))
         if not isinstance(content, dict):
             raise ValueError("not an object")
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({reason(error)})") from error
+    except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); restore it, or delete the folder and train again") from error
     return content
 
 
 def read_log(path: Path) -> list[dict]:
     """The lines of a log.jsonl. Raises ValueError or OSError if it is damaged."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in patiently(path.read_bytes).splitlines()]
 
 
 def json_bytes(content: dict) -> bytes:

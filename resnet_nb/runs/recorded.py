@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resnet_nb import paper
 from resnet_nb.errors import InputError
-from resnet_nb.files import sha256, write_atomically
+from resnet_nb.files import reason, sha256, write_atomically
 from resnet_nb.recipes import run_name
 from resnet_nb.runs.folder import json_bytes, load_run, log_bytes, read_json, read_log
 
@@ -148,7 +148,7 @@ def record(out: Path, weights: bool = True) -> Path:
         for name, content in files.items():
             write_atomically(folder / name, content)
     except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror or error})") from error
+        raise InputError(f"cannot write to {folder} ({reason(error)})") from error
     return folder
 
 

@@ -3,25 +3,28 @@
 import json
 import math
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from tqdm import tqdm
 
 from resnet_nb import models
 from resnet_nb.data import Images
-from resnet_nb.errors import InputError, Interrupted, require_int
-from resnet_nb.progress import bar
+from resnet_nb.errors import STOP_SIGNALS, InputError, Interrupted, require_int
+from resnet_nb.progress import bar, tell
 from resnet_nb.recipes import Recipe
 from resnet_nb.runs.folder import INFO, RunFolder, as_json, load_run, read_json
 from resnet_nb.train import Trainer, World
 from resnet_nb.train.world import machine
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+KEYBOARD = {getattr(signal, name, None) for name in ("SIGINT", "SIGQUIT", "SIGBREAK")}
 NOTHING_KEPT = "no checkpoint was written before"
 # seeds, random weights and the recording of a graph are the whole process's: of several threads one starts its run at a time
 _STARTING = threading.RLock()
@@ -54,7 +57,9 @@ def run(
     torch's global generator; several threads of a process may each have a run, of nets without dropout and in one precision.
     Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be written, or has damaged
     checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be written on the way or
-    another process ends; Interrupted on Ctrl-C or SIGTERM, after a checkpoint.
+    another process ends; Interrupted on one of `errors.STOP_SIGNALS` (Ctrl-C, SIGTERM, a closed terminal, what batch systems
+    send), after a checkpoint. A signal that is ignored, as by nohup, or has a handler of the caller's stays as it is. After any
+    other exception, too, what was trained is kept, unless it broke off a step.
     """
     require_int("seed", seed, 0, 2**63 - 1)
     overrides = overrides or {}
@@ -124,7 +129,7 @@ class _Session:
         if self.writes:
             self.folder.start(self.info, self.trainer.log)
 
-    def train(self, deadline: float | None, save_seconds: float, shown: tqdm) -> bool:
+    def train(self, deadline: float | None, save_seconds: float, shown: "tqdm") -> bool:
         """Train to the end (True), or to the deadline or a signal, with a checkpoint."""
         last = saved_at = time.monotonic()
         fastest, slowest = math.inf, 0.0
@@ -155,16 +160,19 @@ class _Session:
                     self.folder.finish(info, self.trainer.log, self.trainer.model)
                 elif not done:
                     self.save()
-            except InputError as error:  # an image that cannot be decoded
-                self.save()
-                if not self.writes:  # the command line talks for process 0 only
-                    print(f"error: process {self.trainer.world.rank}: {error}", file=sys.stderr)
-                raise
             except FloatingPointError as error:
                 kept = f"the last good checkpoint in {self.folder.out} is of iteration {self.saved_iteration:,}"
                 raise FloatingPointError(f"{error}; {kept if self.saved_iteration else NOTHING_KEPT}") from error
-        if signals:  # also when all is done: a sweep would go on with the next run
-            raise Interrupted(signals[0], done)
+            except Exception as error:
+                if isinstance(error, InputError) and not self.writes:  # an image; the command line talks for process 0 only
+                    tell(f"error: process {self.trainer.world.rank}: {error}")
+                if self.trainer.between_steps and not self.folder.finished:
+                    with suppress(RuntimeError, FloatingPointError, MemoryError):  # what went wrong first is told
+                        self.save()
+                raise
+        # also when all is done: a sweep would go on with the next run; and of all processes, if one of them got it
+        if number := self.trainer.world.largest(signals[0] if signals else 0):
+            raise Interrupted(number, done)
         return done
 
     def save(self) -> None:
@@ -180,16 +188,18 @@ class _Session:
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C instead of dying; a second Ctrl-C acts as ever."""
+    """Collect STOP_SIGNALS instead of dying; a second one from the keyboard acts as ever."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    # what is ignored, as by nohup, stays ignored; who has a handler knows what the signal means
+    before = {number: old for number, old in handlers.items() if old in (signal.SIG_DFL, signal.default_int_handler)}
 
     def catch(number: int, frame) -> None:
         caught.append(number)
-        if number == signal.SIGINT:  # launchers send SIGTERM more than once
+        if number in KEYBOARD:  # launchers and batch systems send theirs more than once
             signal.signal(number, before[number])
 
     for number in before:

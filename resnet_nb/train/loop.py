@@ -114,6 +114,7 @@ class Trainer:
         self.every = every
         self.iteration: int = 0
         self.log: list[dict] = []
+        self.between_steps = True  # while a step lasts, the state is half that of the next iteration
         self._prepared: Callable[..., None] | None = None
         self._recorded_at = 0  # where the graph finds the first weight
 
@@ -128,14 +129,14 @@ class Trainer:
         step = self.prepare()
         draws = self.stream.batches(self.iteration, self.recipe.iterations, self.world.share)
         with float32_as(self.precision), closing(draws):
+            self._write_line(report)  # before the first step: after an evaluation that failed
             for batch in draws:  # which images, with which augmentation
                 self.rate.fill_(self.recipe.rate(self.iteration, self.log))  # the schedule has one author
+                self.between_steps = False
                 step(*batch)
                 self.iteration += 1
-                if self._line_is_due():
-                    self.log.append(self._line())
-                    if report is not None:
-                        report(self.log[-1])
+                self.between_steps = True
+                self._write_line(report)
                 if pause is not None and self.world.any(pause(self)):
                     break
         return self.iteration == self.recipe.iterations
@@ -226,6 +227,14 @@ class Trainer:
             self.model(self.data.center(images))
         return step
 
+    def _write_line(self, report: Callable[[dict], None] | None) -> None:
+        """Add the line of this iteration to the log, if one is due and not there."""
+        written = self.log[-1]["iteration"] if self.log else 0
+        if written < self.iteration and self._line_is_due():
+            self.log.append(self._line())
+            if report is not None:
+                report(self.log[-1])
+
     def _line_is_due(self) -> bool:
         waiting = self.recipe.open_warmup and self.recipe.warmup_end(self.log) is None
         intervals = (self.every, self.recipe.iterations, WARMUP_WINDOW if waiting else self.every)
@@ -236,10 +245,10 @@ class Trainer:
         self.check_finite()
         done = self.log[-1]["iteration"] if self.log else 0
         loss, wrong = (self.meter.sums / (self.iteration - done)).tolist()
-        self.meter.sums.zero_()
         line = {"iteration": self.iteration, "lr": self.recipe.rate(self.iteration - 1, self.log)}
         with float32_as("float32"):
             test_error, test_loss = evaluate(self.model, self.data, world=self.world)
+        self.meter.sums.zero_()  # only now: an evaluation that fails is made again
         line |= {"train_loss": loss, "train_error": 100 * wrong, "test_error": test_error, "test_loss": test_loss}
         if self.recipe.open_warmup:
             line["warmup"] = self.recipe.warmup_end([*self.log, line]) or self.iteration

@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from resnet_nb import __version__
-from resnet_nb.errors import InputError, TrainingStopped, first_line
+from resnet_nb.errors import InputError, TrainingStopped, first_line, from_environment
+from resnet_nb.progress import follow, status, tell
 
 # a process that waits this long for another one gives up, so that a job with a hung rank ends
 TIMEOUT = timedelta(minutes=5)
@@ -59,6 +60,13 @@ class World:
         values = self.sum(torch.nn.functional.one_hot(torch.tensor(self.rank), self.size) * value)
         return bool((values == value).all()) if self.size > 1 else True
 
+    def largest(self, value: int) -> int:
+        """The largest `value` of all processes, on each."""
+        values = torch.tensor(value)
+        if self.size > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return int(values)
+
     def copy_buffers(self, model: nn.Module) -> None:
         """Give every process the BN statistics of rank 0."""
         if self.size > 1:
@@ -84,10 +92,12 @@ class World:
 
     @contextmanager
     def end_together(self) -> Iterator[None]:
-        """Tell the end of another process as TrainingStopped."""
+        """Tell the end of another process as TrainingStopped, and what ended this one, which the others cannot know."""
         try:
             yield
-        except (TrainingStopped, torch.OutOfMemoryError):
+        except (TrainingStopped, OSError, MemoryError, torch.OutOfMemoryError) as error:
+            if self.rank:
+                tell(f"error: process {self.rank}: {first_line(error)}")
             raise
         except RuntimeError as error:
             if self.size == 1:
@@ -97,22 +107,43 @@ class World:
             ) from error
 
 
+def world_size() -> int:
+    """How many processes train together, as the launcher has set WORLD_SIZE; 1 without one. Raises InputError if it is bad."""
+    return from_environment("WORLD_SIZE", 1)
+
+
 @contextmanager
 def join() -> Iterator[World]:
     """The world that torchrun has started this process in, or a world of one process.
 
-    Collectives use gloo for CPU tensors and NCCL for CUDA tensors. Raises InputError if the variables that torchrun sets are
-    incomplete.
+    Collectives use gloo for CPU tensors and NCCL for CUDA tensors. Once it has joined, of several processes only the first
+    talks. Raises InputError if the variables that torchrun sets are incomplete or bad, and TrainingStopped if the others do
+    not come.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
+    if os.environ.get("WORLD_SIZE", "").strip():
+        from_environment("RANK", 0, 0, size - 1)
     if size == 1:
         yield World()
         return
-    if missing := {"RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"} - os.environ.keys():
+    needed = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK")
+    if missing := [name for name in needed if not os.environ.get(name, "").strip()]:
         raise InputError(
-            f"WORLD_SIZE is {size}, but {', '.join(sorted(missing))} is not set; start several processes with torchrun"
+            f"WORLD_SIZE is {size}, but {', '.join(missing)} is not set; "
+            "start several processes with torchrun, or one after: unset WORLD_SIZE"
         )
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    port = from_environment("MASTER_PORT", 0, 1, 65_535)
+    place = f"{os.environ['MASTER_ADDR']}:{port}"
+    try:
+        with status(f"waiting for the {size} processes of the job at {place}"):
+            dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise TrainingStopped(
+            f"the {size} processes of the job do not meet at {place} ({first_line(error)}); "
+            "start them with torchrun, or one after: unset WORLD_SIZE"
+        ) from error
+    if dist.get_rank():
+        follow()
     try:
         yield World(dist.get_rank(), size)
     finally:
@@ -120,12 +151,13 @@ def join() -> Iterator[World]:
 
 
 def local_device(name: str) -> str:
-    """`name`, or the GPU of this process if torchrun started several.
+    """`name`, or the GPU of this process if a launcher started several.
 
-    Raises InputError if there are more processes than GPUs, or if one GPU is named for all of them.
+    Raises InputError if there are more processes than GPUs, if one GPU is named for all of them, or on bad variables.
     """
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if processes == 1 or torch.device(name).type != "cuda":
+    number = from_environment("LOCAL_RANK", 0, 0) if world_size() > 1 else 0
+    processes = from_environment("LOCAL_WORLD_SIZE", number + 1, number + 1)  # not all launchers set it
+    if world_size() == 1 or processes == 1 or torch.device(name).type != "cuda":
         return name
     if name != "cuda":
         raise InputError(f"{processes} processes cannot share {name}; choose cuda, which gives each its own", "device")
@@ -134,7 +166,7 @@ def local_device(name: str) -> str:
             f"{processes} processes need as many GPUs, there are {torch.cuda.device_count()}; start fewer of them",
             "processes",
         )
-    device = f"cuda:{os.environ['LOCAL_RANK']}"
+    device = f"cuda:{number}"
     torch.cuda.set_device(device)
     return device
 
