@@ -21,6 +21,7 @@ from resnet_nb.train.world import machine
 
 def run_describe(args: Namespace) -> None:
     size = network(args.name).side if args.size is None else args.size
+    require_int("side of the image", size, 1, 1_000_000)
     with status(f"counting the layers of {args.name}"), torch.device("meta"):
         counts = anatomy.describe(models.build(args.name, **_overrides(args)), size)
     numbers = f"{counts.layers} weighted layers, {counts.params:,} parameters, {counts.multiply_adds:,} multiply-adds"
@@ -38,7 +39,7 @@ def _overrides(args: Namespace) -> dict:
 
 def run_train(args: Namespace) -> None:
     require_int("seed", args.seed, 0, 2**63 - 1)  # before the data are read, like a wrong name
-    recipe, overrides = recipe_for(args.recipe, args.name, args.iterations), _overrides(args)
+    recipe, overrides = recipe_for(args.recipe, args.name, args.iterations, args.batch_size), _overrides(args)
     if recipe.augmentation and args.validation:
         raise InputError("--validation is for data in memory; the recipe imagenet tests on val/<class>/*")
     with status(f"building {args.name}"), torch.device("meta"):
@@ -62,8 +63,10 @@ def run_train(args: Namespace) -> None:
 def run_sweep(args: Namespace) -> None:
     if "WORLD_SIZE" in os.environ:
         raise InputError("a sweep is not started with torchrun: start it several times on one --out instead")
-    jobs, settings = SWEEPS[args.name], {"report": partial(print, flush=True), **_settings(args)}
-    finished = sweep(jobs, _training_images(args), args.out, iterations=args.iterations, **settings)
+    jobs, changes = SWEEPS[args.name], {"iterations": args.iterations, "batch_size": args.batch_size}
+    recipe_for(jobs[0].recipe, jobs[0].model, **changes)  # bad numbers are told before the data are read
+    settings = {"report": partial(print, flush=True), **_settings(args)}
+    finished = sweep(jobs, _training_images(args), args.out, **changes, **settings)
     print(f"all {len(jobs)} runs are finished" if finished else "not finished: the same command continues")
 
 
@@ -168,7 +171,8 @@ def run_record(args: Namespace) -> None:
 
 
 def _device(name: str | None) -> str:
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         name = train.local_device(name)  # first, so that no process touches the GPU of another one
         torch.zeros(1, device=name).item()
