@@ -108,7 +108,7 @@ def run_evaluate(args: Namespace) -> None:
     if augmentation is None and args.testing != "center":
         raise InputError(f"--testing {args.testing} is for runs of the recipe imagenet; {args.what} is none")
     device = _device(args.device)
-    images = _images(args.data or _source_of(info), args.download, augmentation)
+    images = _images(args.data or _source_of(info, args.download), args.download, augmentation)
     if list(images.classes) != classes:
         raise InputError(f"{images.name} has the classes {few(images.classes)}; the run has {few(classes)}")
     images = _split_of(images, trained_on["fingerprint"])
@@ -120,11 +120,13 @@ def run_evaluate(args: Namespace) -> None:
     _print_error(info["model"], model.to(device), images.to(device))
 
 
-def _source_of(info: dict) -> str:
-    """Where a run found its data; a relative place is sought from the folder in which one is."""
-    source = info["source"]
-    if source not in ("shapes10", "cifar10", "cifar10-sample") and not Path(source).is_dir():
-        raise InputError(f"the run's data are not here: {source!r} is no folder, seen from {Path.cwd()}; --data names their place")
+def _source_of(info: dict, download: bool) -> str:
+    """Where a run found its data; a relative place is sought from the folder in which the command is typed."""
+    source, cifar = info["source"], info["source"] == "cifar10"
+    place = Path("data" if cifar else source)
+    if source not in ("shapes10", "cifar10-sample") and not place.is_dir() and not (cifar and download):
+        fetch = ", or --download fetches them" if cifar else ""
+        raise InputError(f"the run's data are not at {str(place)!r}, seen from {Path.cwd()}; --data says where{fetch}")
     return source
 
 

@@ -73,8 +73,10 @@ def require_fit(model: nn.Module, data: Images, share: int | None = None) -> Non
     try:
         with torch.no_grad():
             require_logits(model.eval()(image), data)
-            if share == 1:  # which BN refuses to normalize where its map is one pixel
-                functional_call(model.train(), {name: buffer.clone() for name, buffer in model.named_buffers()}, image)
+            if share == 1:  # which BN cannot normalize where its map is one pixel
+                for module in model.modules():
+                    module.training = isinstance(module, nn.modules.batchnorm._BatchNorm)  # dropout would draw
+                functional_call(model, {name: buffer.clone() for name, buffer in model.named_buffers()}, image)
     except (InputError, torch.OutOfMemoryError):
         raise
     except (RuntimeError, ValueError) as error:
