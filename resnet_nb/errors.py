@@ -1,5 +1,6 @@
 """What can go wrong, told in one line, and the checks of input; the command line turns each into that line and an exit code."""
 
+import difflib
 import os
 import signal
 import sys
@@ -53,6 +54,17 @@ def few(names, most: int = 5) -> str:
     """The first names and how many more there are, for a message that stays readable."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def near(name: str, known) -> str:
+    """ " (did you mean resnet50?)" if one of the `known` names looks like `name`, else ""."""
+    found = [each for each in difflib.get_close_matches(name.lower(), known, 1, 0.8) if each != name]
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def as_python(value):
+    """A number of NumPy or torch as Python's; anything else as it is."""
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def require_int(name: str, value, least: int, most: int | None = None) -> None:

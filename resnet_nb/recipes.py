@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 
-from resnet_nb.errors import InputError, is_shape, require_bool, require_choice, require_int, require_number, require_positive
+from resnet_nb.errors import InputError, as_python, is_shape, near, require_choice, require_int, require_number
 
 PRECISIONS = ("float32", "tf32", "bf16")
 TESTINGS = ("center", "10-crop", "multi-scale")
@@ -26,6 +26,7 @@ NETWORKS = ", ".join(family + depths for family, (depths, _) in FAMILIES.items()
 WARMUP_ERROR = 80.0  # percent; §4.2: "until the training error is below 80%"
 WARMUP_LENGTH = 400  # iterations; §4.2: "about 400 iterations"
 WARMUP_WINDOW = 100  # iterations between two looks at the training error
+MOST = 10**9  # iterations, and images in a batch: what is more is a slip
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,11 @@ class Network:
 
 def network(name: str) -> Network:
     """ "cifar-resnet56" as Network("cifar-resnet", 56, 32). Raises InputError on another family or form."""
-    match = re.fullmatch(rf"({'|'.join(FAMILIES)})(-?[1-9]\d{{0,5}})?", str(name))
+    match = re.fullmatch(rf"({'|'.join(FAMILIES)})([1-9]\d{{0,5}})?", str(name), re.ASCII)
     if match is None or (match[2] is None) == bool(FAMILIES[match[1]][0]):
-        raise InputError(f"unknown model {name!r}; allowed: {NETWORKS}")
+        depth = re.search(r"([1-9]\d*)?$", str(name))[0]
+        likely = [f + depth.removeprefix(f[-1]) if own else f for f, (own, _) in FAMILIES.items() if depth or not own]
+        raise InputError(f"unknown model {name!r}{near(str(name), likely)}; allowed: {NETWORKS}")
     return Network(match[1], match[2] and int(match[2]), FAMILIES[match[1]][1])
 
 
@@ -65,7 +68,8 @@ class Augmentation:
             object.__setattr__(self, "shorter_side", tuple(self.shorter_side))
         if not is_shape(self.shorter_side) or len(self.shorter_side) != 2:
             raise InputError(f"shorter_side must be two lengths in pixels, the smaller first, got {self.shorter_side!r}")
-        require_positive(crop=self.crop, test_side=self.test_side)
+        for name in ("crop", "test_side"):
+            require_int(name, getattr(self, name), 1, 1_000_000)
         require_number("color", self.color, 0)
         if not self.crop <= min(self.test_side, *self.shorter_side) or self.shorter_side[0] > self.shorter_side[1]:
             sides = f"of {self.shorter_side}, smaller end first, and of {self.test_side} pixels"
@@ -98,10 +102,9 @@ class Recipe:
 
     def __post_init__(self):
         for name, value in vars(self).items():  # NumPy's numbers and a list of drops become Python's
-            value = value.item() if hasattr(value, "item") else tuple(value) if isinstance(value, list) else value
-            object.__setattr__(self, name, value)
-        require_int("iterations", self.iterations, 1)
-        require_int("batch_size", self.batch_size, 1)
+            object.__setattr__(self, name, tuple(value) if isinstance(value, list) else as_python(value))
+        require_int("iterations", self.iterations, 1, MOST)
+        require_int("batch_size", self.batch_size, 1, MOST)
         require_number("lr", self.lr, 0, open_end=True)
         require_number("momentum", self.momentum, 0, 1)
         require_number("weight_decay", self.weight_decay, 0)
@@ -109,7 +112,7 @@ class Recipe:
             raise InputError(f"drops must be iterations from 0 on in ascending order, got {self.drops!r}")
         if not isinstance(self.augmentation, Augmentation | None):
             raise InputError(f"augmentation must be an Augmentation or None, got {self.augmentation!r}")
-        require_bool(gradual=self.gradual)
+        require_choice("gradual", self.gradual, (False, True))
         if self.warmup_lr is not None:
             require_number("warmup_lr", self.warmup_lr, 0, open_end=not self.gradual)
         for name in ("warmup_iterations", "patience"):
@@ -174,7 +177,7 @@ class Recipe:
         An open warm-up becomes the about 400 iterations that the paper reports of its own (§4.2), at the same fraction. Raises
         InputError if `iterations` is not a positive integer.
         """
-        require_int("iterations", iterations, 1)
+        require_int("iterations", iterations := as_python(iterations), 1, MOST)
         if iterations == self.iterations:
             return self
         warmup = WARMUP_LENGTH if self.open_warmup else self.warmup_iterations
@@ -186,8 +189,7 @@ class Recipe:
 GRADUAL = {"warmup_lr": 0.0, "warmup_iterations": 400, "gradual": True}
 _RECIPES = {
     "cifar": ("the paper's (§4.2); the default", Recipe()),
-    # its 0.01 for the first 400 iterations is for all CIFAR nets of that paper
-    "preact": ("that of 1603.05027", Recipe(warmup_lr=0.01, warmup_iterations=400)),
+    "preact": ("that of 1603.05027", Recipe(warmup_lr=0.01, warmup_iterations=400)),  # for all CIFAR nets of that paper
     # the patience is ours: "when the error plateaus" is all that the paper says
     "imagenet": ("the paper's (§3.4)", Recipe(600_000, 256, drops=(), patience=5, augmentation=Augmentation())),
     "eighth": ("an eighth of the paper's, with a gradual warm-up", Recipe(8_000, drops=(4_000, 6_000), **GRADUAL)),
@@ -195,24 +197,24 @@ _RECIPES = {
     "live": ("to see that all works", Recipe(100, 32, 0.05, drops=())),
     "cpu": ("for CIFAR-10 on a CPU", Recipe(8_000, 32, 0.05, drops=(4_000, 6_000))),
     "shapes": ("for shapes10 on a CPU", Recipe(2_000, 32, 0.05, drops=(1_000, 1_500))),
-    # where 110 layers already differ
-    "start": ("how a training starts", Recipe(600, 32, 0.05, drops=())),
+    "start": ("how a training starts", Recipe(600, 32, 0.05, drops=())),  # where 110 layers already differ
 }
 RECIPES = {name: recipe for name, (_, recipe) in _RECIPES.items()}
 RECIPE_LINES = {name: f"{r.iterations:,} iterations of {r.batch_size} images: {words}" for name, (words, r) in _RECIPES.items()}
 
 
-def recipe_for(kind: str, model: str, iterations: int | None = None) -> Recipe:
+def recipe_for(kind: str, model: str, iterations: int | None = None, batch_size: int | None = None) -> Recipe:
     """The recipe called `kind` for the network called `model`, shortened if `iterations` are given.
 
-    "cifar" warms cifar-resnet and cifar-plain of 110 layers and more up with 0.01 (§4.2; the paper says it of ResNet-110 only,
-    1202 layers are our reading). Raises InputError for an unknown kind, name or a bad number of iterations.
+    batch_size: another than the recipe's; the rest stays. "cifar" warms cifar-resnet and cifar-plain of 110 layers and more up
+    with 0.01 (§4.2; of 1202 layers it is our reading). Raises InputError for an unknown kind or name, or a bad number.
     """
     require_choice("recipe", kind, RECIPES)
     net = network(model)
     deep = kind == "cifar" and net.family in ("cifar-resnet", "cifar-plain") and net.depth >= 110
     recipe = replace(RECIPES[kind], warmup_lr=0.01) if deep else RECIPES[kind]
-    return recipe if iterations is None else recipe.shortened(iterations)
+    recipe = recipe if iterations is None else recipe.shortened(iterations)
+    return recipe if batch_size is None else replace(recipe, batch_size=batch_size)
 
 
 def run_name(model: str, overrides: dict, seed: int) -> str:

@@ -5,7 +5,8 @@ once.
 """
 
 import argparse
-import json
+import ast
+import os
 import re
 import sys
 import time
@@ -30,16 +31,42 @@ terminal, SIGQUIT, SIGXCPU, SIGUSR1, SIGUSR2). Output that cannot be written sto
 training; at its end the code is 141 if nobody reads it (| head), else 1."""
 UNREAD = 128 + 13  # as if SIGPIPE had ended it, which Python ignores
 # what the settings of an InputError are called here
-OPTION_OF = {"out": "--out", "download": "--download", "device": "--device", "processes": "torchrun --nproc-per-node"}
+OPTION_OF = {"out": "--out", "download": "--download", "device": "--device", "batch_size": "--batch-size"}
+OPTION_OF["processes"] = "torchrun --nproc-per-node"
+CONSTANTS = {"true": True, "false": False, "none": None, "null": None}  # in JSON or Python, in any case
+
+
+def _place(text: str) -> str:
+    """A path or a name; ~ is the home folder also after an equals sign, where shells leave it."""
+    place = os.path.expanduser(text)
+    if not text.strip():
+        raise argparse.ArgumentTypeError("a name or a path is wanted, got an empty text")
+    if place.startswith("~"):
+        raise argparse.ArgumentTypeError(f"there is no home folder for {text!r}; ./{text} is a folder of that name")
+    return place
+
+
+def _folder(text: str) -> Path:
+    return Path(_place(text))
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"an integer in digits is wanted, such as 8000, got {repr(text)[:40]}") from error
 
 
 def _override(text: str) -> tuple[str, object]:
     key, equals, value = text.partition("=")
+    key, value = key.strip(), value.strip()
     if not (key and equals and value):
         raise argparse.ArgumentTypeError(f"an override is KEY=VALUE, for example shortcut=B, got {text!r}")
+    if value.lower() in CONSTANTS:
+        return key, CONSTANTS[value.lower()]
     try:
-        return key, json.loads(value)
-    except ValueError:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # no literal of Python: a word such as B or 3x3
         return key, value
 
 
@@ -74,18 +101,19 @@ def _listed(names: dict[str, str]) -> str:
 OVERRIDES = "an override of models.build, such as shortcut=B, placement=a or bottleneck=true; repeatable"
 ARITHMETIC = "arithmetic of the network; the paper's is float32 (default)"
 NAME = _option("name", NETWORKS, "NAME")
-SIZE = _option("--size", "side of the image (default: 32 for cifar-*, 64 for tiny-preact, else 224)", "PIXELS", type=int)
+SIZE = _option("--size", "side of the image (default: 32 for cifar-*, 64 for tiny-preact, else 224)", "PIXELS", type=_integer)
 RECIPE = _option("--recipe", "one of those below (default: cifar)", "R", default="cifar")
-SEED = _option("--seed", "of weights, order and augmentation (default: 0)", "S", type=int, default=0)
+SEED = _option("--seed", "of weights, order and augmentation (default: 0)", "S", type=_integer, default=0)
 SET = _option("--set", OVERRIDES, "KEY=VALUE", action="append", type=_override, default=[])
 DEVICE = _option("--device", "cpu, cuda, cuda:1, ... (default: cuda if there is one)", "D")
 PRECISION = _option("--precision", ARITHMETIC, choices=PRECISIONS, default="float32")
 FILES = "gets run.json, log.jsonl, a checkpoint on the way, and weights.safetensors"
 TRAINING = [  # what train and sweep have in common
-    _option("--data", SOURCE, "SOURCE", required=True),
-    _option("--out", FILES, "DIR", required=True, type=Path),
+    _option("--data", SOURCE, "SOURCE", required=True, type=_place),
+    _option("--out", FILES, "DIR", required=True, type=_folder),
     _flag("--validation", "test on a tenth of the training images and do not train on them: 45k/5k of §4.2"),
-    _option("--iterations", "shorten the recipe: the learning rate drops at the same fractions of N", "N", type=int),
+    _option("--iterations", "shorten the recipe: the learning rate drops at the same fractions of N", "N", type=_integer),
+    _option("--batch-size", "images in a batch, in place of the recipe's; the learning rate stays", "B", type=_integer),
     _option("--time-limit", "stop with a checkpoint before this time has passed: 90s, 25m, 2h", "T", type=_seconds),
     _flag("--download", "fetch CIFAR-10 (170 MB) if it is not there"),
     DEVICE,
@@ -126,8 +154,8 @@ COMMANDS = {
   python -m resnet_nb evaluate resnet50 --data IMAGENET --testing multi-scale --download
   python -m resnet_nb evaluate resnet20.th --data cifar10""",
         [
-            _option("what", TESTED, "DIR|NAME|FILE"),
-            _option("--data", f"{SOURCE} (default: the run's own, of a FILE cifar10)", "SOURCE"),
+            _option("what", TESTED, "DIR|NAME|FILE", type=_place),
+            _option("--data", f"{SOURCE} (default: the run's own, of a FILE cifar10)", "SOURCE", type=_place),
             _option("--testing", VIEWS, choices=TESTINGS, default="center"),
             _flag("--download", "fetch torchvision's weights, or CIFAR-10, if not there"),
             DEVICE,
@@ -153,7 +181,7 @@ COMMANDS = {
         """\
   python -m resnet_nb record runs/paper/cifar-resnet20-s0
   python -m resnet_nb record runs/paper/cifar-resnet56-s1 --log-only""",
-        [_option("run_folder", "folder of a finished run", "DIR", type=Path), _flag("--log-only", "leave the weights out")],
+        [_option("run_folder", "folder of a finished run", "DIR", type=_folder), _flag("--log-only", "leave the weights out")],
     ),
 }
 WELCOME = f"""{ABOUT}

@@ -11,16 +11,21 @@ import torch
 
 from resnet_nb import anatomy, data, models, runs, train
 from resnet_nb.bench import bench
-from resnet_nb.errors import InputError, few, first_line, require_int
+from resnet_nb.errors import InputError, few, first_line, near, require_int
 from resnet_nb.progress import note, status
 from resnet_nb.recipes import SWEEPS, Augmentation, network, recipe_for
+from resnet_nb.runs.folder import INFO
 from resnet_nb.runs.sweep import sweep
+from resnet_nb.runs.training import require_settings
+from resnet_nb.train.checks import require_fit
 from resnet_nb.train.evaluation import scores_of, top_k_error
+from resnet_nb.train.precision import require_precision
 from resnet_nb.train.world import machine
 
 
 def run_describe(args: Namespace) -> None:
     size = network(args.name).side if args.size is None else args.size
+    require_int("side of the image", size, 1, 1_000_000)
     with status(f"counting the layers of {args.name}"), torch.device("meta"):
         counts = anatomy.describe(models.build(args.name, **_overrides(args)), size)
     numbers = f"{counts.layers} weighted layers, {counts.params:,} parameters, {counts.multiply_adds:,} multiply-adds"
@@ -37,8 +42,8 @@ def _overrides(args: Namespace) -> dict:
 
 
 def run_train(args: Namespace) -> None:
-    require_int("seed", args.seed, 0, 2**63 - 1)  # before the data are read, like a wrong name
-    recipe, overrides = recipe_for(args.recipe, args.name, args.iterations), _overrides(args)
+    recipe, overrides = recipe_for(args.recipe, args.name, args.iterations, args.batch_size), _overrides(args)
+    require_settings(args.seed, overrides)  # before the data are read, like a wrong name
     if recipe.augmentation and args.validation:
         raise InputError("--validation is for data in memory; the recipe imagenet tests on val/<class>/*")
     with status(f"building {args.name}"), torch.device("meta"):
@@ -62,15 +67,19 @@ def run_train(args: Namespace) -> None:
 def run_sweep(args: Namespace) -> None:
     if "WORLD_SIZE" in os.environ:
         raise InputError("a sweep is not started with torchrun: start it several times on one --out instead")
-    jobs, settings = SWEEPS[args.name], {"report": partial(print, flush=True), **_settings(args)}
-    finished = sweep(jobs, _training_images(args), args.out, iterations=args.iterations, **settings)
+    jobs, changes = SWEEPS[args.name], {"iterations": args.iterations, "batch_size": args.batch_size}
+    recipe_for(jobs[0].recipe, jobs[0].model, **changes)  # bad numbers are told before the data are read
+    settings = {"report": partial(print, flush=True), **_settings(args)}
+    finished = sweep(jobs, _training_images(args), args.out, **changes, **settings)
     print(f"all {len(jobs)} runs are finished" if finished else "not finished: the same command continues")
 
 
 def _settings(args: Namespace) -> dict:
     """What train and sweep have in common, besides the data."""
     deadline = None if args.time_limit is None else args.started + args.time_limit
-    return {"source": args.data, "device": _device(args.device), "precision": args.precision, "deadline": deadline}
+    device = _device(args.device)
+    require_precision(args.precision, torch.device(device))
+    return {"source": args.data, "device": device, "precision": args.precision, "deadline": deadline}
 
 
 def _training_images(args: Namespace, augmentation: Augmentation | None = None) -> data.Images:
@@ -84,25 +93,41 @@ def _images(source: str, download: bool = False, augmentation: Augmentation | No
 
 
 def run_evaluate(args: Namespace) -> None:
-    if args.what in models.weights.NAMES and not Path(args.what).exists():
+    what, names = Path(args.what), models.weights.NAMES
+    if args.what in names and not what.exists():
         return _evaluate_pretrained(args)
-    if Path(args.what).is_file() or (args.what.endswith((".th", ".pt", ".pth")) and not Path(args.what).exists()):
+    if what.is_file() and (what.parent / INFO).is_file():
+        raise InputError(f"{what} is a file of a run; evaluate its folder, {what.parent}")
+    if what.is_file() or (args.what.endswith((".th", ".pt", ".pth")) and not what.exists()):
         return _evaluate_file(args)
+    if not what.exists():
+        raise InputError(f"{what} is not a finished run: there is no such folder{near(args.what, names)}")
     with status(f"loading {args.what}"):
-        model, info, _ = runs.load_run(Path(args.what))
+        model, info, _ = runs.load_run(what)
     augmentation, trained_on, classes = runs.augmentation_of(info["recipe"]), info["data"], info["data"]["classes"]
     if augmentation is None and args.testing != "center":
         raise InputError(f"--testing {args.testing} is for runs of the recipe imagenet; {args.what} is none")
     device = _device(args.device)
-    images = _images(args.data or info["source"], args.download, augmentation)
+    images = _images(args.data or _source_of(info, args.download), args.download, augmentation)
     if list(images.classes) != classes:
         raise InputError(f"{images.name} has the classes {few(images.classes)}; the run has {few(classes)}")
     images = _split_of(images, trained_on["fingerprint"])
     if images.fingerprint != trained_on["fingerprint"]:
         note(f"note: the run was trained on other data ({trained_on['name']})")
+    require_fit(model, images)
     if augmentation is not None:
         return _print_errors(info["model"], model, images, device, args.testing)
     _print_error(info["model"], model.to(device), images.to(device))
+
+
+def _source_of(info: dict, download: bool) -> str:
+    """Where a run found its data; a relative place is sought from the folder in which the command is typed."""
+    source, cifar = info["source"], info["source"] == "cifar10"
+    place = Path("data" if cifar else source)
+    if source not in ("shapes10", "cifar10-sample") and not place.is_dir() and not (cifar and download):
+        fetch = ", or --download fetches them" if cifar else ""
+        raise InputError(f"the run's data are not at {str(place)!r}, seen from {Path.cwd()}; --data says where{fetch}")
+    return source
 
 
 def _split_of(images: data.Images, fingerprint: str) -> data.Images:
@@ -117,9 +142,9 @@ def _split_of(images: data.Images, fingerprint: str) -> data.Images:
 def _evaluate_pretrained(args: Namespace) -> None:
     if args.data is None:
         raise InputError(f"{args.what} needs --data, a folder with val/<class>/* (or test/<class>/*)")
-    model = models.pretrained(args.what, args.download)
     with status(f"reading {args.data}"):
-        images = data.test_files(Path(args.data), models.weights.MEAN)
+        images = data.test_files(Path(args.data), models.weights.MEAN)  # first: weights are not fetched in vain
+    model = models.pretrained(args.what, args.download)
     known, there = model.fc.out_features, len(images.classes)
     if there != known:
         raise InputError(f"torchvision's weights know {known:,} classes; {args.data} has {there:,} class folders")
@@ -168,7 +193,8 @@ def run_record(args: Namespace) -> None:
 
 
 def _device(name: str | None) -> str:
-    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         name = train.local_device(name)  # first, so that no process touches the GPU of another one
         torch.zeros(1, device=name).item()

@@ -184,7 +184,10 @@ class Stream:
     """
 
     def __init__(self, data: Images, batch_size: int, seed: int):
-        require_int("batch size", batch_size, 1, len(data.train_labels))
+        require_int("batch_size", batch_size, 1)
+        if batch_size > (count := len(data.train_labels)):
+            much = f"a batch_size of {batch_size:,} is more than the {count:,} training images of {data.name}"
+            raise InputError(f"{much}; choose a smaller batch_size", "batch_size")
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.recordable = data.recordable
         self._plans: dict[int, tuple[Tensor, Tensor]] = {}

@@ -5,7 +5,7 @@ from inspect import signature
 from torch import nn
 from torchvision.models import vgg16, vgg19
 
-from resnet_nb.errors import InputError, require_positive
+from resnet_nb.errors import InputError, as_python, require_positive
 from resnet_nb.models.blocks import BasicBlock, Bottleneck, stages
 from resnet_nb.models.butcher import SCHEMES, tableau
 from resnet_nb.models.high_order import CifarHighOrder, RungeKuttaBlock
@@ -57,4 +57,4 @@ def build(name: str, /, **overrides) -> nn.Module:
         if option not in allowed:
             raise InputError(f"{name} has no option {option!r}; allowed: {', '.join(allowed)}")
     depth = {} if net.depth is None else {"depth": net.depth}
-    return builder(**depth, **settled, **overrides)
+    return builder(**depth, **settled, **{option: as_python(value) for option, value in overrides.items()})

@@ -40,13 +40,13 @@ def pretrained(name: str | Path, download: bool = False) -> nn.Module:
     if name in NAMES:
         model = ResNet(int(name.removeprefix("resnet")), stride_on="3x3")
         model.load_state_dict(_state(name, download))
-    elif isinstance(name, (str, Path)) and Path(name).is_file():
-        model = _from_file(Path(name))
+    elif isinstance(name, (str, Path)) and Path(name).expanduser().is_file():
+        model = _from_file(Path(name).expanduser())
     else:
         allowed = f"{', '.join(NAMES)}, or the file of a CIFAR-10 net"
         raise InputError(f"no file is called {str(name)!r}, and torchvision has no weights for it that fit; allowed: {allowed}")
     with torch.no_grad():
-        model.conv1.weight /= STD[:, None, None]
+        model.conv1.weight /= STD[:, None, None].to(model.conv1.weight)
     return model.eval()
 
 

@@ -16,6 +16,7 @@ from resnet_nb.errors import InputError, InUseError, TrainingStopped, first_line
 from resnet_nb.files import is_system_file, patiently, reason, sha256, write_atomically
 from resnet_nb.recipes import Augmentation, Recipe
 from resnet_nb.runs import checkpoint
+from resnet_nb.train.checks import as_usual
 
 LOCK, INFO, LOG, WEIGHTS = ".lock", "run.json", "log.jsonl", "weights.safetensors"
 
@@ -154,11 +155,13 @@ def augmentation_of(recipe: dict) -> Augmentation | None:
     return found and Augmentation(**{**found, "shorter_side": tuple(found["shorter_side"])})
 
 
+@as_usual()
 def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
     """Network on the CPU in eval mode with its trained weights, run.json and the log of a finished run.
 
     Raises InputError if the folder does not hold a finished run, or a damaged one, or cannot be read.
     """
+    out = Path(out).expanduser()
     for name in (INFO, LOG, WEIGHTS):
         if not (out / name).is_file():
             raise InputError(f"{out} is not a finished run: {name} is missing")

@@ -125,7 +125,7 @@ def record(out: Path, weights: bool = True) -> Path:
     two dimensions or more, with their sha256 in run.json. Raises InputError if the run is not finished, is not of a network of
     the papers, or cannot be written, or if another one is recorded in its place.
     """
-    model, info, log = load_run(Path(out))
+    model, info, log = load_run(out)
     if "width" in info["overrides"] or info["model"] == "tiny-preact":
         raise InputError(f"only networks of the papers are recorded; {out} is {info['model']} {info['overrides']}")
     del info["weights_sha256"]  # of the float32 weights

@@ -14,11 +14,12 @@ import torch
 
 from resnet_nb import models
 from resnet_nb.data import Images
-from resnet_nb.errors import STOP_SIGNALS, InputError, Interrupted, require_int
+from resnet_nb.errors import STOP_SIGNALS, InputError, Interrupted, as_python, require_int
 from resnet_nb.progress import bar, tell
 from resnet_nb.recipes import Recipe
 from resnet_nb.runs.folder import INFO, RunFolder, as_json, load_run, read_json
 from resnet_nb.train import Trainer, World
+from resnet_nb.train.checks import as_usual
 from resnet_nb.train.world import machine
 
 if TYPE_CHECKING:
@@ -61,24 +62,20 @@ def run(
     send), after a checkpoint. A signal that is ignored, as by nohup, or has a handler of the caller's stays as it is. After any
     other exception, too, what was trained is kept, unless it broke off a step.
     """
-    require_int("seed", seed, 0, 2**63 - 1)
-    overrides = overrides or {}
-    if "num_classes" in overrides:
-        raise InputError("num_classes is no override of a training: it comes from the data")
+    seed, overrides = as_python(seed), {option: as_python(value) for option, value in (overrides or {}).items()}
+    require_settings(seed, overrides)
     settings = {"model": name, "overrides": overrides, "recipe": as_json(recipe), "seed": seed, "precision": precision}
     counts = {"classes": data.classes, "train": len(data.train_labels), "test": len(data.test_labels)}
     settings |= {"processes": world.size, "data": {"name": data.name, "fingerprint": data.fingerprint, **counts}}
     with world.refuse_together():
-        folder = RunFolder(Path(out), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
+        folder = RunFolder(Path(out).expanduser(), json.loads(json.dumps(settings)))  # tuples become lists, as in the file
     if world.any(folder.finished):
         return load_run(folder.out)[2][-1]  # which says if it is damaged
     with world.end_together(), ExitStack() as held:
-        with _STARTING:
+        with _STARTING, as_usual():
             with world.refuse_together():
                 torch.manual_seed(seed)
-                model = models.build(name, num_classes=len(data.classes), **overrides).to(data.device)
-                with torch.no_grad():  # too small images: told before anything is written
-                    model.eval()(data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device)))
+                model = models.build(name, num_classes=len(data.classes), **overrides)
             # not among what can fail on one process alone: several processes talk to each other inside
             trainer = Trainer(model, data.to(device), recipe, seed, precision=precision, world=world)
             with world.refuse_together():
@@ -95,6 +92,13 @@ def run(
         with bar(name, recipe.iterations, initial=trainer.iteration, unit=" it", delay=0) as shown:
             done = session.train(deadline, save_seconds, shown)
     return trainer.log[-1] if done else None
+
+
+def require_settings(seed: int, overrides: dict) -> None:
+    """Raise InputError on a seed or an override that no training takes."""
+    require_int("seed", seed, 0, 2**63 - 1)
+    if "num_classes" in overrides:
+        raise InputError("num_classes is no override of a training: it comes from the data")
 
 
 class _Session:

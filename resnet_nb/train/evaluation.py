@@ -15,6 +15,7 @@ from resnet_nb.errors import InputError, require_choice
 from resnet_nb.models import ResNet
 from resnet_nb.progress import bar
 from resnet_nb.recipes import TESTINGS
+from resnet_nb.train.checks import require_logits
 from resnet_nb.train.world import World
 
 SIDES = (224, 256, 384, 480, 640)  # pixels, of the fully convolutional testing
@@ -37,7 +38,8 @@ def evaluate(model: nn.Module, data: Images, batch_size: int | None = None, worl
     """Test error in percent and mean cross-entropy, single view of every image, BN in eval mode.
 
     Every image counts once, whatever the batch size (by default the data's own) and the number of processes; the
-    other processes take the BN statistics of process 0. The model's mode is put back.
+    other processes take the BN statistics of process 0. The model's mode is put back. Raises InputError if the model has fewer
+    logits than the data have classes.
     """
     wrong_loss = torch.zeros(2, dtype=torch.float64, device=data.device)
     part = slice(world.rank, None, world.size)
@@ -45,6 +47,7 @@ def evaluate(model: nn.Module, data: Images, batch_size: int | None = None, worl
         world.copy_buffers(model)
         for images, labels in data.test_batches(batch_size or data.test_batch, part):
             logits = model(data.center(images))
+            require_logits(logits, data)
             wrong_loss[0] += (logits.argmax(1) != labels).sum()
             wrong_loss[1] += F.cross_entropy(logits, labels, reduction="sum")
             shown.update(len(images))

@@ -14,15 +14,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnet_nb.data import Dataset, Images
-from resnet_nb.errors import InputError, first_line, require_int
+from resnet_nb.errors import InputError, as_python, first_line, require_int
 from resnet_nb.progress import note
 from resnet_nb.recipes import WARMUP_WINDOW, Recipe
+from resnet_nb.train.checks import as_usual, require_augmentation, require_fit, require_labels, require_trainable
 from resnet_nb.train.evaluation import evaluate, evaluating
 from resnet_nb.train.graph import FewerKernels, GraphStep
 from resnet_nb.train.precision import fast_layout, float32_as, require_precision
 from resnet_nb.train.world import World
 
 
+@torch.enable_grad()
 def training_step(
     model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, labels: Tensor, bf16: bool = False
 ) -> Tensor:
@@ -69,10 +71,14 @@ class Trainer:
     (autocast); weights, their updates and the evaluation stay float32. every: iterations between two lines of the log; by
     default a hundredth of the run, but not before twice as many images were trained on as an evaluation reads. While a warm-up
     waits for the training error there is a line every 100 iterations, too. On CUDA a step on data in memory is one replayed
-    graph; if that cannot be made, `note` gets a line that says so. Raises InputError on a bad precision, on a batch size that
-    the data or the processes cannot give, or if the recipe asks for another augmentation than the data make.
+    graph; if that cannot be made, `note` gets a line that says so. Gradients that the program has switched off are on here.
+
+    Raises InputError on a bad seed or precision, on a batch size that the data or the processes cannot give, if the recipe asks
+    for another augmentation than the data make, if a label is no index into the classes, if the network cannot take the images,
+    has too few logits or nothing to train.
     """
 
+    @as_usual()
     def __init__(
         self,
         model: nn.Module,
@@ -87,10 +93,14 @@ class Trainer:
         require_augmentation(recipe, data)
         world.require_shares(recipe.batch_size)
         require_precision(precision, data.device)
+        require_int("seed", seed := as_python(seed), 0, 2**63 - 1)
+        require_labels(data)
+        require_trainable(model)
         self.data, self.recipe, self.precision, self.world, self.note = data, recipe, precision, world, note
         self.device, self.stream = data.device, data.stream(recipe.batch_size, seed)
         self.layout = fast_layout(model, self.device)
         self.model = model.to(self.device, memory_format=self.layout).train()
+        require_fit(self.model, data, recipe.batch_size // world.size)
         # DDP averages the gradients; BN stays with each process, as on the two GPUs of the paper
         self.net = self.model
         if world.size > 1:
@@ -110,7 +120,7 @@ class Trainer:
         self.meter = Meter().to(self.device)
         if every is None:
             every = max(recipe.iterations // 100, math.ceil(2 * len(data.test_labels) / recipe.batch_size))
-        require_int("every", every, 1)
+        require_int("every", every := as_python(every), 1)
         self.every = every
         self.iteration: int = 0
         self.log: list[dict] = []
@@ -118,6 +128,7 @@ class Trainer:
         self._prepared: Callable[..., None] | None = None
         self._recorded_at = 0  # where the graph finds the first weight
 
+    @as_usual()
     def train(self, report: Callable[[dict], None] | None = None, pause: Callable[["Trainer"], bool] | None = None) -> bool:
         """Train to the end; True if it was reached. report gets each line of the log when it is made.
 
@@ -151,6 +162,7 @@ class Trainer:
         loss_wrong = training_step(self.net, self.optimizer, images, labels, self.precision == "bf16")
         self.meter.update(self.world.sum(loss_wrong) / self.world.size)
 
+    @as_usual()
     def prepare(self) -> Callable[..., None]:
         """The step as `train` calls it; on CUDA its graph is recorded first, once, which takes seconds."""
         if self.replays and self._recorded_at != next(self.model.parameters()).data_ptr():
@@ -274,11 +286,3 @@ class Meter(nn.Module):
         first = (self.bad < 0) & ~torch.isfinite(loss_wrong[0])
         self.bad.copy_(torch.where(first, self.iteration, self.bad))
         self.iteration += 1
-
-
-def require_augmentation(recipe: Recipe, data: Images) -> None:
-    """Raise InputError unless the recipe names the augmentation that the data make: what is recorded is what trains."""
-    if recipe.augmentation != data.augmentation:
-        asked, made = (wanted or "None, that of data in memory" for wanted in (recipe.augmentation, data.augmentation))
-        mend = "load the data with the recipe's augmentation, or choose a recipe that fits"
-        raise InputError(f"the recipe's augmentation is {asked}; that of {data.name} is {made}: {mend}")
