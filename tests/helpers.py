@@ -16,9 +16,10 @@ from resnet_nb.data import Augmentation
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.train import join
+from tools import chapters
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = chapters(ROOT / "notebooks")
 PAGES = ["index", "search", "docs/teaching", *(f"notebooks/{path.stem}" for path in NOTEBOOKS)]  # of the site
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
