@@ -58,8 +58,10 @@ def title(nb, name):
 
 def without_widgets(nb):
     """The notebook `nb`, changed: of what a kernel would draw, the text remains."""
-    for output in [output for cell in code_cells(nb) for output in cell.outputs]:
-        output.get("data", {}).pop(WIDGET, None)
+    for cell in code_cells(nb):
+        for output in cell.outputs:
+            output.get("data", {}).pop(WIDGET, None)
+        cell.outputs = [output for output in cell.outputs if output.get("data") != {}]
     return nb
 
 
@@ -169,7 +171,7 @@ def address(kind, content):
 
 
 def for_readers(nb):
-    """A copy that needs neither network nor kernel: a badge becomes its words, a widget its text.
+    """A copy that needs neither network nor kernel: a badge becomes its words, a widget its text, a raw cell what it shows.
 
     A picture becomes an element that carries its alternative text, which nbconvert and myst-nb would drop.
     """
@@ -177,6 +179,10 @@ def for_readers(nb):
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"!\[([^\]]*)\]\(https?:[^)]*\)", r"\1", cell.source)
+        elif cell.cell_type == "raw":
+            plain = f"<pre>{html.escape(cell.source)}</pre>"
+            cell.source = {"": plain, "text/html": cell.source}.get(cell.metadata.get("raw_mimetype", ""), "")
+            cell.cell_type = "markdown"
     for _, output in pictures(nb.cells):
         kind = form(output)
         alt, content = html.escape(output.metadata[kind]["alt"]), output.data[kind]

@@ -106,11 +106,9 @@ def read_notes(stem):
 def deck(nb, notes, leave_out=(), hide_code=()):
     """A notebook of the cells on slides, with the speaker's notes as cells of their own.
 
-    Raises DeckError if there is no slide, one has no note, or a note or a name in the lists has no slide.
+    Raises DeckError if a slide has no note, or a note or a name in the lists has no slide.
     """
     found = slides(nb, leave_out)
-    if not found:
-        raise DeckError("no cell is on a slide: choose a Slide Type for some in JupyterLab's Property Inspector")
     names = [cells[0].id for cells in found]
     if missing := [name for name in names if name not in notes]:
         raise DeckError(f"no speaker's note for {', '.join(missing)}")
@@ -178,6 +176,8 @@ def build(paths, out):
         copy_assets(folder / "assets")
         for path in paths:
             nb = ready(path)
+            if not slides(nb):
+                raise DeckError(f"{path.name}: no cell is on a slide: choose a Slide Type in JupyterLab's Property Inspector")
             try:
                 notes, options = read_notes(path.stem)
                 cells = deck(nb, notes, **options)

@@ -37,7 +37,7 @@ def load(path):
 
 def complete(stored):
     """The JSON of a notebook with what programs leave out of it; lines end as everywhere."""
-    stored.setdefault("metadata", {})
+    stored.setdefault("metadata", {}).setdefault("language_info", {"name": "python"})
     for cell in stored["cells"]:
         cell |= {"metadata": {}, "source": ""} | cell
         cell["source"] = "".join(cell["source"]).replace("\r\n", "\n")
