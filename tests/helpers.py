@@ -1,5 +1,6 @@
 """What test files share."""
 
+import base64
 import hashlib
 import multiprocessing
 import os
@@ -16,9 +17,10 @@ from resnet_nb.data import Augmentation
 from resnet_nb.errors import InputError
 from resnet_nb.models import build
 from resnet_nb.train import join
+from tools import chapters
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = chapters(ROOT / "notebooks")
 PAGES = ["index", "search", "docs/teaching", *(f"notebooks/{path.stem}" for path in NOTEBOOKS)]  # of the site
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -43,6 +45,36 @@ def contents(root):
 
 def md5(content):
     return hashlib.md5(content).hexdigest()
+
+
+# one gray pixel
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+
+
+def as_a_teacher_leaves_it(folder):
+    """Cells, and the pictures they name below the folder: a file, one pasted, others than PNG, HTML, raw cells, a widget.
+
+    Returns the cells and the addresses of the six pictures.
+    """
+    from nbformat import v4
+
+    (folder / "my images").mkdir()
+    (folder / "my images" / "ä.png").write_bytes(base64.b64decode(DOT))
+    kinds = {"image/jpeg": "/9j/4AAQ", "image/svg+xml": "<svg/>"}
+    outputs = [v4.new_output("display_data", {kind: data}, metadata={kind: {"alt": kind}}) for kind, data in kinds.items()]
+    outputs.append(v4.new_output("display_data", {"text/html": "<img alt='html' src='my images/ä.png'>"}))
+    outputs.append(v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}))
+    cells = [
+        v4.new_markdown_cell("![file](my%20images/ä.png) ![pasted](attachment:image.png)", id="drawings"),
+        v4.new_markdown_cell('<p><img alt="tag" src="my images/ä.png"></p>', id="tag"),
+        v4.new_code_cell("draw()", id="code", execution_count=1, outputs=outputs),
+        v4.new_raw_cell("as <it> is", id="raw"),
+        v4.new_code_cell("", id="empty"),
+    ]
+    cells[0].attachments = {"image.png": {"image/png": DOT}}
+    dot = f"data:image/png;base64,{DOT}"
+    shown = {"file": dot, "pasted": dot, "tag": dot, "image/jpeg": "data:image/jpeg;base64,/9j/4AAQ"}
+    return cells, shown | {"image/svg+xml": "data:image/svg+xml;base64,PHN2Zy8+", "html": dot}
 
 
 # --- networks and images -----------------------------------------------------------------------

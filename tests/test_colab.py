@@ -10,7 +10,7 @@ import pytest
 from helpers import NOTEBOOKS, each_notebook, no, read
 
 from tools import notebooks
-from tools.colab import IS_CLONE, publish, trial
+from tools.colab import not_a_clone, publish, trial
 
 # --- the first cell --------------------------------------------------------------------------
 
@@ -18,8 +18,8 @@ from tools.colab import IS_CLONE, publish, trial
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """A Python with all that is installed here except resnet_nb, and an environment without network."""
-    if not IS_CLONE:
-        pytest.skip("publishes what git knows: needs git and a clone")
+    if why := not_a_clone():
+        pytest.skip(f"publishes what git knows: {why}")
     folder = tmp_path_factory.mktemp("elsewhere")
     venv.create(folder / "env", with_pip=False, symlinks=True)
     # Outside the new environment, so that pip cannot remove what belongs to this one.

@@ -11,7 +11,7 @@ from helpers import contents, read
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tools import notebooks
-from tools.colab import IS_CLONE, copy_checkout
+from tools.colab import copy_checkout, not_a_clone
 
 # The smallest PNG, as a cell would return it.
 PICTURE = """
@@ -139,8 +139,8 @@ def test_check_names_what_changed(copy, capsys):
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """This checkout, as far as git does not ignore it, which a test may change."""
-    if not IS_CLONE:
-        pytest.skip("copies what git knows: needs git and a clone")
+    if why := not_a_clone():
+        pytest.skip(f"copies what git knows: {why}")
     copy_checkout(tmp_path)
     monkeypatch.setattr(notebooks, "ROOT", tmp_path)
     return tmp_path

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
-from helpers import NOTEBOOKS, PAGES, ROOT, no, read
+from helpers import DOT, NOTEBOOKS, PAGES, ROOT, as_a_teacher_leaves_it, no, read
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import reading
@@ -16,8 +16,6 @@ from tools import site as sites
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Check CHANGES for Sphinx API")  # in the theme
 REPOSITORY = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
-# one gray pixel
-DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 COLAB = "https://colab.research.google.com/"
 LOADED = {"img": "src", "script": "src", "link": "href", "source": "src", "iframe": "src"}
 
@@ -103,7 +101,7 @@ LISTED = "## The notebooks\n\n* **04 Tiny** (§1): words.\n* **05 Next**: words.
 
 def project(root, *cells, readme=LISTED):
     """A project of two notebooks, the first with these cells."""
-    (root / "notebooks").mkdir()
+    (root / "notebooks").mkdir(exist_ok=True)
     (root / "README.md").write_text(readme, encoding="utf-8")
     second = [new_markdown_cell("# 05 Next\n## A part")]
     for name, content in {"04-tiny": [new_markdown_cell("# 04 Tiny"), *cells], "05-next": second}.items():
@@ -151,12 +149,23 @@ def test_links_lead_to_pages_of_the_site_or_to_the_repository(make_site):
     assert [link for link in links if link in leads.values()] == list(leads.values())
 
 
+def test_what_a_teacher_leaves_is_shown(make_site, tmp_path, capsys):
+    (tmp_path / "notebooks").mkdir()
+    cells, shown = as_a_teacher_leaves_it(tmp_path / "notebooks")
+    (tmp_path / "notebooks" / "Untitled.ipynb").write_text("", encoding="utf-8")
+    page = page_at(make_site(*cells) / "notebooks" / "04-tiny.html")
+    assert dict(zip(page.all("img", "alt"), page.all("img", "src"), strict=True)) == shown
+    assert "as <it> is" in page.text
+    assert capsys.readouterr().err == "left out, since a chapter is called NN-words.ipynb: Untitled.ipynb\n"
+
+
 @pytest.mark.parametrize(
     "cell, contents, message",
     [
         (new_markdown_cell("[x](06-gone.ipynb)"), {}, "notebooks/04-tiny.ipynb:.*WARNING.*06-gone.ipynb"),
         (new_code_cell("1", id="late"), {}, "04-tiny.ipynb: cell late is not executed: run make notebooks"),
         (drawn("", id="dumb"), {}, "04-tiny.ipynb: a picture of cell dumb has no alternative text: draw it with"),
+        (new_markdown_cell("![x](no.png)", id="a"), {}, "04-tiny.ipynb: cell a: there is no picture no.png"),
         (new_markdown_cell(""), {"readme": "\n"}, 'README.md: "## The notebooks" has no line .* for 04-tiny.ipynb, 05-'),
     ],
 )

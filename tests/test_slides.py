@@ -5,7 +5,8 @@ import re
 
 import nbformat
 import pytest
-from helpers import ROOT, contents, each_notebook, read
+from helpers import DOT, ROOT, as_a_teacher_leaves_it, contents, each_notebook, read
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from tools import slides
 from tools.reading import PNG, pictures
@@ -132,6 +133,115 @@ def test_a_failed_build_leaves_the_old_one(built, monkeypatch):
         slides.build([SHORT], built)
     assert contents(built) == before
     assert [path.name for path in built.parent.iterdir()] == [built.name]
+
+
+# --- after a teacher's changes ------------------------------------------------------------------
+
+HEAD = new_markdown_cell("# 04 Tiny", id="head", metadata={"slideshow": {"slide_type": "slide"}})
+NOTE = '[head]\nminutes = 1\nsay = "Words."\n'
+
+
+@pytest.fixture
+def make_slides(tmp_path, monkeypatch):
+    """`make slides` of one notebook with these cells after its head, and notes; returns the folder of the decks."""
+    for name in ("notebooks", "notes", "build/slides"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "build" / "slides" / "old").write_text("old", encoding="utf-8")
+    monkeypatch.setattr(slides, "ROOT", tmp_path)
+    monkeypatch.setattr(slides, "NOTES", tmp_path / "notes")
+    monkeypatch.setattr(slides, "OUT", tmp_path / "build" / "slides")
+
+    def make(*cells, notes=NOTE, head=HEAD):
+        nbformat.write(new_notebook(cells=[head, *cells]), tmp_path / "notebooks" / "04-tiny.ipynb")
+        if notes is not None:
+            (tmp_path / "notes" / "04-tiny.toml").write_bytes(notes if isinstance(notes, bytes) else notes.encode())
+        slides.main()
+        return slides.OUT
+
+    return make
+
+
+def test_what_a_teacher_leaves_is_shown(make_slides, tmp_path, capsys):
+    cells, shown = as_a_teacher_leaves_it(tmp_path / "notebooks")
+    (tmp_path / "notebooks" / "Untitled.ipynb").write_text("", encoding="utf-8")
+    out = make_slides(*cells, notes=b"\xef\xbb\xbf" + NOTE.encode())
+    for name in ("04-tiny.html", "04-tiny-handout.html"):
+        pictures = Elements(out / name).attributes("img")
+        assert {picture["alt"]: picture["src"] for picture in pictures} == shown
+        assert "as &lt;it&gt; is" in (out / name).read_text(encoding="utf-8")
+    assert capsys.readouterr().err == "left out, since a chapter is called NN-words.ipynb: Untitled.ipynb\n"
+
+
+def ran(*outputs, count=1, **cell):
+    return new_code_cell("f()", id="code", execution_count=count, outputs=list(outputs), **cell)
+
+
+def picture(kind, **metadata):
+    return new_output("display_data", {kind: DOT, "text/plain": "<Figure>"}, metadata=metadata)
+
+
+ERROR = new_output("error", ename="NameError", evalue="name 'f'\nis not there", traceback=["\x1b[31mNameError"])
+PLAIN = new_markdown_cell("# 04 Tiny", id="head", metadata={"slideshow": {"slide_type": "skip"}})
+UNFIT = {
+    "own plot": (
+        [ran(picture("image/png"))],
+        {},
+        "04-tiny.ipynb: a picture of cell code has no alternative text: draw",
+    ),
+    "own JPEG": (
+        [ran(picture("image/jpeg", needs_background="light"))],
+        {},
+        "04-tiny.ipynb: a picture of cell code has no",
+    ),
+    "own SVG": ([ran(picture("image/svg+xml"))], {}, "04-tiny.ipynb: a picture of cell code has no alternative text"),
+    "cleared": ([ran(count=None)], {}, "04-tiny.ipynb: cell code is not executed: run make notebooks"),
+    "half way": ([ran(), new_code_cell("2", id="b")], {}, "04-tiny.ipynb: cell b is not executed: run make notebooks"),
+    "order": (
+        [ran(count=2), new_code_cell("2", id="b", execution_count=1)],
+        {},
+        "04-tiny.ipynb: cell b is executed before",
+    ),
+    "error": ([ran(ERROR)], {}, r"04-tiny.ipynb: cell code ends in an error \(NameError: name 'f'\): mend it, then"),
+    "missing": ([new_markdown_cell("![x](no.png)", id="a")], {}, "04-tiny.ipynb: cell a: there is no picture no.png"),
+    "remote": ([new_markdown_cell("![x](http://x.y/z.png)", id="a")], {}, "04-tiny.ipynb: cell a: the picture http://x.y/z"),
+    "no heading": ([], {"head": new_markdown_cell("## 04 Tiny")}, "04-tiny.ipynb: no Markdown cell has a heading: write one"),
+    "no slide": ([], {"head": PLAIN, "notes": ""}, "04-tiny.ipynb: no cell is on a slide: choose a Slide Type"),
+    "no notes": (
+        [],
+        {"notes": None},
+        "docs/notes/04-tiny.toml: there is no such file: write in it what to say on",
+    ),
+    "no minutes": ([], {"notes": "[head]\nsay = 'x'"}, "docs/notes/04-tiny.toml: the note head must have a number `minutes`"),
+    "no text": ([], {"notes": "[head]\nminutes = 1"}, "docs/notes/04-tiny.toml: the note head must have a number `minutes`"),
+    "no table": ([], {"notes": "head = 1"}, "docs/notes/04-tiny.toml: the note head must have a number `minutes` and a text"),
+    "no list": (
+        [],
+        {"notes": "hide_code = 'a'\n" + NOTE},
+        "docs/notes/04-tiny.toml: hide_code must be a list of slides",
+    ),
+    "no TOML": ([], {"notes": "[head"}, "docs/notes/04-tiny.toml: Expected ']'"),
+    "no UTF-8": ([], {"notes": b"# \xe4"}, "docs/notes/04-tiny.toml: 'utf-8' codec can't decode byte 0xe4"),
+}
+
+
+@pytest.mark.parametrize("cells, contents, message", UNFIT.values(), ids=UNFIT)
+def test_what_is_wrong_is_said_in_a_line_and_the_old_slides_stay(make_slides, cells, contents, message):
+    with pytest.raises(SystemExit, match=f"^error: {message}[^\n]*$"):
+        make_slides(*cells, **contents)
+    assert [path.name for path in slides.OUT.parent.iterdir()] == ["slides"]
+    assert (slides.OUT / "old").read_text(encoding="utf-8") == "old"
+
+
+def test_a_file_that_is_no_notebook_is_named_and_the_old_slides_stay(make_slides, tmp_path):
+    (tmp_path / "notebooks" / "03-broken.ipynb").write_text('{"cells": [', encoding="utf-8")
+    with pytest.raises(SystemExit, match="^error: 03-broken.ipynb: not a notebook that can be read [^\n]*$"):
+        make_slides()
+    assert (slides.OUT / "old").exists()
+
+
+def test_an_error_that_is_announced_is_shown(make_slides):
+    out = make_slides(ran(ERROR, metadata={"tags": ["raises-exception"]}))
+    assert "NameError" in (out / "04-tiny-handout.html").read_text(encoding="utf-8")
 
 
 # --- the teacher's page ------------------------------------------------------------------------

@@ -15,7 +15,9 @@ import sys
 import tempfile
 import time
 
-from tools import ROOT, notebooks
+from tools import ROOT, chapters, kernels
+from tools.notebooks import repository
+from tools.stored import NotebookError
 
 # What Colab brings (read in August 2026). Installing us must change none of it.
 COLAB_PYTHON = "3.13"
@@ -36,7 +38,7 @@ COLAB = {
 GITHUB = "https://github.com/"
 # What steers git, Python and pytest here must not steer them there.
 ENV = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "PYTHON", "PYTEST", "MPL"))}
-IS_CLONE = bool(shutil.which("git")) and (ROOT / ".git").exists()
+GIT = ["git", "-c", "safe.directory=*"]  # the checkout of another owner, too: it is only read
 STRICT = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--nbval-cell-timeout=600"]
 # The first one counts, as for `import`: pip cannot remove what lies outside an environment, it installs beside it.
 INSTALLED = """import importlib.metadata, json
@@ -46,16 +48,28 @@ print(json.dumps({d.name: f"{d.version} {d.read_text('direct_url.json') or ''}" 
 
 def call(*command, env=ENV, **options):
     """What a command prints on stdout; a NotebookError with everything it prints, if it fails."""
-    done = subprocess.run(command, env=env, capture_output=True, text=True, **options)
+    text = {"encoding": sys.getfilesystemencoding(), "errors": "surrogateescape"}  # git's names of files stay whole
+    done = subprocess.run(command, env=env, capture_output=True, **text, **options)
     if done.returncode:
         command = " ".join(map(str, command))
-        raise notebooks.NotebookError(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        raise NotebookError(f"{command}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def not_a_clone(root=ROOT):
+    """Why git does not list the files of the checkout, in a line; "" if it does."""
+    if not shutil.which("git"):
+        return "git is not installed"
+    try:
+        above = call(*GIT, "rev-parse", "--show-cdup", cwd=root).strip()
+    except NotebookError as error:
+        return f"git does not read this checkout: {str(error).splitlines()[-1]}"
+    return "this folder is no clone, it lies in one" if above else ""
 
 
 def copy_checkout(to, root=ROOT):
     """The files of the checkout as they are now, without what git ignores."""
-    for name in call("git", "ls-files", "-coz", "--exclude-standard", cwd=root).split("\0"):
+    for name in call(*GIT, "ls-files", "-coz", "--exclude-standard", cwd=root).split("\0"):
         if (root / name).is_file():
             (to / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, to / name)
@@ -63,7 +77,7 @@ def copy_checkout(to, root=ROOT):
 
 def publish(folder, root=ROOT):
     """Make a repository of the checkout below `folder`; the environment in which git takes it for GitHub's."""
-    repo = folder / notebooks.repository(root)
+    repo = folder / repository(root)
     copy_checkout(repo, root)
     author = ["-c", "user.name=trial", "-c", "user.email=trial", "-c", "commit.gpgsign=false"]
     call("git", "init", "-q", cwd=repo)
@@ -83,17 +97,18 @@ def trial(python, notebook, env):
     """Run a notebook strictly, alone in an empty folder. What its first cell had to add, as `installed`."""
     before = installed(python, env)
     if "resnet-nb" in before:
-        raise notebooks.NotebookError(f"{python}: resnet-nb is installed, so the first cell would do nothing")
+        raise NotebookError(f"{python}: resnet-nb is installed, so the first cell would do nothing")
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as own:
             shutil.copy(notebook, folder)
-            call(python, *STRICT, notebook.name, cwd=folder, env=env)
+            clean = kernels.environment(own, env) | {"PYTHONPATH": ""}  # nothing of this checkout
+            call(python, *STRICT, notebook.name, cwd=folder, env=clean)
     finally:
         after = installed(python, env)
         added = {name: version for name, version in after.items() if name not in before}
         call(python, "-m", "pip", "uninstall", "-q", "-y", "resnet-nb", *added, env=env, cwd="/")
     if changed := [f"{name} {before[name]}" for name in before if after.get(name) != before[name]]:
-        raise notebooks.NotebookError(f"{notebook.name}: the first cell changed {', '.join(changed)}")
+        raise NotebookError(f"{notebook.name}: the first cell changed {', '.join(changed)}")
     return added
 
 
@@ -111,20 +126,22 @@ def main(argv=None):
     parser.add_argument("python", help=f"makes build/colab; Colab has Python {COLAB_PYTHON}")
     parser.add_argument("notebooks", nargs="*", type=pathlib.Path, help="default: all")
     args, failed = parser.parse_args(argv), []
+    if why := not_a_clone():
+        sys.exit(f"the trial publishes what git lists: {why}")
     with tempfile.TemporaryDirectory() as folder:
         print("Making build/colab. The first time this downloads up to 3 GB.", flush=True)
         try:
             python = environment(args.python, ROOT / "build" / "colab")
             env = publish(pathlib.Path(folder))
-        except (notebooks.NotebookError, OSError) as error:
+        except (NotebookError, OSError) as error:
             sys.exit(str(error))
-        for path in args.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for path in args.notebooks or chapters(ROOT / "notebooks", say=True):
             began = time.perf_counter()
             try:
                 added = trial(python, path, env)
                 seconds = time.perf_counter() - began
                 print(f"{path.name}: passed in {seconds:.0f} s, added {', '.join(added)}", flush=True)
-            except (notebooks.NotebookError, OSError) as error:
+            except (NotebookError, OSError) as error:
                 print(error, file=sys.stderr, flush=True)
                 failed.append(path.name)
     if failed:

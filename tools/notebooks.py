@@ -11,10 +11,10 @@ Tags it knows: `raises-exception` (the cell must raise), `nbval-ignore-output` (
 import argparse
 import base64
 import copy
-import os
 import pathlib
 import re
 import sys
+import tempfile
 import time
 import tomllib
 
@@ -25,8 +25,9 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 
-from tools import ROOT
+from tools import ROOT, chapters, kernels
 from tools.reading import PNG, code_cells, pictures, tags, title, without_widgets
+from tools.stored import NotebookError, load
 from tools.whole import write_files
 
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -38,10 +39,6 @@ BINDER = "https://mybinder.org"
 ADDRESS = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9_.-]+(?<!\.git)(?<!\.)"  # OWNER/NAME on GitHub
 
 
-class NotebookError(Exception):
-    """What is wrong, with the notebook and the cell."""
-
-
 class ThisInterpreter(AsyncKernelManager):
     """The kernel of the running Python, whatever kernels are installed under its name."""
 
@@ -51,11 +48,12 @@ class ThisInterpreter(AsyncKernelManager):
 
 
 def canonical(nb):
-    """A copy with canonical metadata and without widgets, of which each kernel makes its own.
+    """A copy with canonical metadata, without empty cells, and without widgets, of which each kernel makes its own.
 
     A cell is left out of the slides until it says otherwise.
     """
     nb = copy.deepcopy(nb)
+    nb.cells = [cell for cell in nb.cells if cell.source.strip() or tags(cell)]
     nb.metadata = nbformat.from_dict(METADATA)
     for cell in nb.cells:
         kept = {key: cell.metadata[key] for key in ("tags", "slideshow") if cell.metadata.get(key)}
@@ -69,13 +67,13 @@ def as_bytes(nb):
 
 def execute(path, timeout=600):
     """The notebook at `path`, executed top to bottom by this interpreter, in canonical form."""
-    nb, at = canonical(nbformat.read(path, as_version=4)), {}
-    search = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    nb, at = canonical(load(path)), {}
     client = NotebookClient(nb, kernel_manager_class=ThisInterpreter, timeout=timeout, **CLIENT)
     client.resources = {"metadata": {"path": str(path.parent)}}
     client.on_cell_start = lambda cell, cell_index: at.update(cell=cell, index=cell_index)
     try:
-        client.execute(env=os.environ | {"PYTHONPATH": search, "MPLBACKEND": ""})
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # the kernel may still write
+            client.execute(env=kernels.environment(folder))
     except (CellControlSignal, DeadKernelError) as error:
         name = getattr(error, "ename", type(error).__name__)
         what = f"{name}: {getattr(error, 'evalue', error)}\n{at['cell'].source}"
@@ -88,7 +86,7 @@ def execute(path, timeout=600):
 def readme_figures(path, nb):
     """{file: PNG bytes} of the cell tagged readme-figure, if there is one."""
     cells = [cell for cell in code_cells(nb) if "readme-figure" in tags(cell)]
-    png = [output.data[PNG] for _, output in pictures(cells)]
+    png = [output.data[PNG] for _, output in pictures(cells) if PNG in output.data]
     if len(png) != len(cells) or len(cells) > 1:
         raise NotebookError(f"{path.name}: readme-figure is for one cell with one picture")
     return {path.parent / "images" / f"{path.stem}.png": base64.b64decode(data) for data in png}
@@ -96,8 +94,8 @@ def readme_figures(path, nb):
 
 def differences(path, fresh):
     """What `execute` would change, apart from the outputs that are not compared."""
-    stored = nbformat.read(path, as_version=4)
-    if path.read_bytes() != as_bytes(canonical(stored)):
+    stored = canonical(load(path))
+    if path.read_bytes() != as_bytes(stored):
         yield "form (metadata, order of keys or white space)"
     for old, new in zip(stored.cells, fresh.cells, strict=True):
         compared = new.cell_type == "code" and "nbval-ignore-output" not in tags(new)
@@ -146,19 +144,19 @@ except ModuleNotFoundError:
 def readme_badges(root=ROOT, repo=None):
     """The README's table of notebooks, with their titles."""
     rows = ["| Notebook | In the browser |", "|---|---|"]
-    for path in sorted((root / "notebooks").glob("*.ipynb")):
-        name = title(nbformat.read(path, as_version=4))
+    for path in chapters(root / "notebooks"):
+        name = title(load(path), path.name)
         rows.append(f"| [{name}](notebooks/{path.name}) | {badges(repo or repository(root), path.name)} |")
     return "\n".join(rows)
 
 
 def with_address(path, repo):
     """The notebook at `path` with the badges and the first cell of a repository."""
-    nb = nbformat.read(path, as_version=4)
+    nb = load(path)
     for tag, source in {"badge": badges(repo, path.name), "bootstrap": bootstrap(repo)}.items():
         cells = [cell for cell in nb.cells if tag in tags(cell)]
         if len(cells) != 1:
-            raise NotebookError(f"{path.name}: {len(cells)} cells with the tag {tag}, not one")
+            raise NotebookError(f"{path.name}: {len(cells)} cells with the tag {tag}, not one: copy it from another notebook")
         cells[0].source = source
     return as_bytes(nb)
 
@@ -182,7 +180,7 @@ def write_address(root=ROOT, repo=None):
         "README.md": ("(?s)<!-- badges:start -->.*?<!-- badges:end -->", table),
     }
     files = {root / name: substituted(root / name, *place) for name, place in places.items()}
-    files |= {path: with_address(path, repo) for path in (root / "notebooks").glob("*.ipynb")}
+    files |= {path: with_address(path, repo) for path in chapters(root / "notebooks")}
     # An untouched pyproject.toml keeps its time stamp, and make does not install anew.
     write_files({path: data for path, data in files.items() if path.read_bytes() != data})
 
@@ -202,7 +200,7 @@ def main(argv=None):
             return write_address(ROOT, args.repo)
         except (NotebookError, OSError, ValueError) as error:
             sys.exit(str(error))
-    for path in args.notebooks or sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for path in args.notebooks or chapters(ROOT / "notebooks", say=True):
         try:
             run(path.resolve(), args.check, args.timeout)
         except (NotebookError, OSError, ValueError) as error:

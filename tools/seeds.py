@@ -14,12 +14,12 @@ import os
 import re
 from pathlib import Path
 
-import nbformat
 import torch
 
 from resnet_nb.check import CheckFailed
 from tools import ROOT
 from tools.reading import code_cells, tags
+from tools.stored import load
 
 RESULTS = Path(__file__).with_suffix(".jsonl")
 SEED = re.compile(r"^(seed(?:, \w+)* = )0\b", re.MULTILINE)
@@ -35,7 +35,7 @@ def margins(notebook: str, name: str) -> dict[int, float]:
 def sources(notebook: str, name: str) -> list[str]:
     """The setup cell and the live cells, in order; ValueError if there are none with a line `seed = 0`."""
     (path,) = (ROOT / "notebooks").glob(f"{notebook}-*.ipynb")
-    cells = code_cells(nbformat.read(path, as_version=4))
+    cells = code_cells(load(path))
     live = [cell.source for cell in cells if {"setup", f"live-{name}"} & set(tags(cell))]
     if not SEED.search("\n".join(live)):
         raise ValueError(f"notebook {notebook} has no cells tagged live-{name} with a line `seed = 0`")

@@ -16,50 +16,45 @@ from sphinx.errors import SphinxError
 from sphinx.util.console import strip_escape_sequences
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
-from tools import ROOT
-from tools.reading import PNG, pictures
+from tools import ROOT, chapters
+from tools.reading import ready
+from tools.stored import NotebookError
 from tools.whole import new_folder
 
 DOCS = ROOT / "docs"
 
 
-def chapters(readme, notebooks):
+def listed(readme, notebooks):
     """The README's list of the notebooks with its titles made links, as Markdown for the index."""
     section = re.search(r"(?ms)^## The notebooks$(.+?)^## ", readme)
     lines = re.findall(r"(?m)^\* \*\*((\d\d) .+?)\*\*(.*(?:\n  .+)*)", section[1] if section else "")
-    listed = {number: (title, text) for title, number, text in lines}
-    if missing := [path.name for path in notebooks if path.name[:2] not in listed]:
+    titles = {number: (title, text) for title, number, text in lines}
+    if missing := [path.name for path in notebooks if path.name[:2] not in titles]:
         raise SphinxError(f'README.md: "## The notebooks" has no line `* **NN Title**: ...` for {", ".join(missing)}')
-    found = [(path.name, *listed[path.name[:2]]) for path in notebooks]
+    found = [(path.name, *titles[path.name[:2]]) for path in notebooks]
     return "\n".join(f"* [**{title}**](notebooks/{name}){text}" for name, title, text in found)
 
 
-def inspect(path):
-    """Refuse a notebook that is not executed, or whose pictures have no words."""
-    cells = nbformat.read(path, as_version=4).cells
-    for cell in cells:
-        if cell.cell_type == "code" and cell.execution_count is None:
-            raise SphinxError(f"{path.name}: cell {cell.id} is not executed: run make notebooks")
-    for cell, output in pictures(cells):
-        if not output.metadata.get(PNG, {}).get("alt"):
-            raise SphinxError(f"{path.name}: a picture of cell {cell.id} has no alternative text: draw it with resnet_nb.plot")
-
-
 def assemble(source, notebooks):
-    """The pages in the folder `source`, at the places they have in the repository, so that links between them hold."""
+    """The pages in the folder `source`, at the places they have in the repository, so that links between them hold.
+
+    Raises NotebookError if one is not `ready`.
+    """
     for folder in ("notebooks", "docs"):
         (source / folder).mkdir(parents=True)
     for path in notebooks:
-        inspect(path)
-        shutil.copy(path, source / "notebooks")
+        (source / "notebooks" / path.name).write_text(nbformat.writes(ready(path)), encoding="utf-8")
     shutil.copy(DOCS / "teaching.md", source / "docs")
-    listed = chapters((ROOT / "README.md").read_text(encoding="utf-8"), notebooks)
-    index = (DOCS / "index.md").read_text(encoding="utf-8").replace("<!-- chapters -->", listed)
+    chapter_list = listed((ROOT / "README.md").read_text(encoding="utf-8"), notebooks)
+    index = (DOCS / "index.md").read_text(encoding="utf-8").replace("<!-- chapters -->", chapter_list)
     (source / "index.md").write_text(index, encoding="utf-8")
 
 
 def build(target, notebooks):
-    """The site of these notebooks in the folder `target`; SphinxError, and the old site stays, if anything is wrong."""
+    """The site of these notebooks in the folder `target`.
+
+    Raises NotebookError or SphinxError, and the old site stays, if anything is wrong.
+    """
     said = io.StringIO()
     with new_folder(target) as site, tempfile.TemporaryDirectory() as work:
         source, doctrees = pathlib.Path(work) / "source", pathlib.Path(work) / "doctrees"
@@ -73,8 +68,8 @@ def build(target, notebooks):
 def main():
     target = ROOT / "build" / "site"
     try:
-        build(target, sorted((ROOT / "notebooks").glob("*.ipynb")))
-    except (SphinxError, OSError, ValueError) as error:
+        build(target, chapters(ROOT / "notebooks", say=True))
+    except (NotebookError, SphinxError, OSError, ValueError) as error:
         sys.exit(f"no new site: {' '.join(str(error).split())}")
     print(f"the site is in {target}: open {target / 'index.html'} in a browser")
 

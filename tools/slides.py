@@ -19,8 +19,9 @@ import tomllib
 import nbformat
 from nbconvert import HTMLExporter, SlidesExporter
 
-from tools import ROOT
-from tools.reading import for_readers, mathjax, package, title
+from tools import ROOT, chapters
+from tools.reading import for_readers, mathjax, package, ready, title
+from tools.stored import NotebookError
 from tools.whole import new_folder
 
 TEMPLATES = ROOT / "docs" / "templates"
@@ -31,8 +32,8 @@ UNSAID = ("## Where to go next", "## Exercises")  # parts of a cell that are for
 BEGINS = ("slide", "subslide")  # the others, "-" and "fragment", go on
 
 
-class DeckError(Exception):
-    """What is wrong, with the notebook and the slide."""
+class DeckError(NotebookError):
+    """What is wrong with the slides of a notebook or their notes."""
 
 
 def slide_type(cell):
@@ -80,9 +81,26 @@ def slides(nb, leave_out=()):
 
 
 def read_notes(stem):
-    """Of one chapter: {name of the slide: {"minutes": number, "say": Markdown}}, and `leave_out` and `hide_code`."""
-    notes = tomllib.loads((NOTES / f"{stem}.toml").read_text(encoding="utf-8"))
-    return notes, {key: notes.pop(key) for key in ("leave_out", "hide_code") if key in notes}
+    """Of one chapter: {name of the slide: {"minutes": number, "say": Markdown}}, and `leave_out` and `hide_code`.
+
+    Raises DeckError if there is no such file or it holds anything else.
+    """
+    file = NOTES / f"{stem}.toml"
+    if not file.is_file():
+        raise DeckError(f"there is no such file: write in it what to say on the slides of {stem}.ipynb, as in the others")
+    try:
+        notes = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DeckError(str(error)) from error
+    options = {key: notes.pop(key) for key in ("leave_out", "hide_code") if key in notes}
+    for key, names in options.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise DeckError(f"{key} must be a list of slides' names in quotation marks")
+    for name, note in notes.items():
+        given = note if isinstance(note, dict) else {}
+        if not isinstance(given.get("minutes"), int | float) or not isinstance(given.get("say"), str):
+            raise DeckError(f"the note {name} must have a number `minutes` and a text `say`")
+    return notes, options
 
 
 def deck(nb, notes, leave_out=(), hide_code=()):
@@ -149,29 +167,34 @@ def index(chapters):
 
 
 def build(paths, out):
-    """Write decks, handouts and index of these notebooks into the folder `out`; all or nothing."""
+    """Write decks, handouts and index of these notebooks into the folder `out`; all or nothing.
+
+    Raises NotebookError, which names the notebook and the cell or the slide.
+    """
     chapters = []
     with new_folder(out) as folder:
         copy_assets(folder / "assets")
         for path in paths:
-            nb = nbformat.read(path, as_version=4)
+            nb = ready(path)
+            if not slides(nb):
+                raise DeckError(f"{path.name}: no cell is on a slide: choose a Slide Type in JupyterLab's Property Inspector")
             try:
                 notes, options = read_notes(path.stem)
                 cells = deck(nb, notes, **options)
-            except (DeckError, FileNotFoundError, tomllib.TOMLDecodeError) as error:
+            except DeckError as error:
                 raise DeckError(f"docs/notes/{path.stem}.toml: {error}") from error
             for template, content in {"deck": cells, "handout": nb}.items():
-                text = page(content, template, title(nb))
+                text = page(content, template, title(nb, path.name))
                 (folder / f"{path.stem}{ENDINGS[template]}").write_text(text, encoding="utf-8")
-            chapters.append((path.stem, title(nb), len(notes), sum(note["minutes"] for note in notes.values())))
+            chapters.append((path.stem, title(nb, path.name), len(notes), sum(note["minutes"] for note in notes.values())))
         (folder / "index.html").write_text(index(chapters), encoding="utf-8")
 
 
 def main():
-    paths = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    paths = chapters(ROOT / "notebooks", say=True)
     try:
         build(paths, OUT)
-    except (DeckError, OSError) as error:
+    except (NotebookError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{len(paths)} decks and handouts: open {OUT / 'index.html'} in a browser (in a deck, S shows the notes)")
 
