@@ -1,6 +1,7 @@
 """The ImageNet protocol (§3.4): views, recipe, images streamed from files, many-view testing, torchvision's weights."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -24,7 +25,7 @@ from resnet_nb import data, models, paper, recipes, train
 from resnet_nb.cli import main
 from resnet_nb.data import Augmentation, streamed
 from resnet_nb.data.views import ColorShift, seeded, ten_crops
-from resnet_nb.errors import InputError, Interrupted, TrainingStopped
+from resnet_nb.errors import InputError, Interrupted, ReadingFailed, TrainingStopped
 from resnet_nb.files import sha256
 from resnet_nb.models import weights as weights_module
 from resnet_nb.runs import augmentation_of, checkpoint, load_run, run
@@ -387,11 +388,29 @@ def test_a_damaged_image_stops_the_training_by_name_and_nothing_is_lost(pictures
     assert result(tmp_path / "run") == result(whole)
 
 
-def test_a_dead_worker_process_stops_the_training_with_one_line(files, monkeypatch):
+def test_a_dead_worker_process_is_told_in_one_line(files, monkeypatch):
     monkeypatch.setattr("resnet_nb.data.streamed.seeded", lambda *args: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(TrainingStopped, match="the same command continues") as caught:
+    with pytest.raises(ReadingFailed, match="a process that reads images failed") as caught:
         files.stream(8, 0).batch(0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batches, kept", [(0, "no checkpoint was written before"), (2, "the same command continues")])
+def test_readers_that_fail_stop_the_training_and_nothing_is_lost(files, whole, tmp_path, batches, kept, monkeypatch):
+    ordinary = data.ImageFiles.fetch
+
+    def fetch(self, indices):
+        yield from itertools.islice(ordinary(self, indices), batches)
+        raise ReadingFailed("no room")
+
+    monkeypatch.setattr(data.ImageFiles, "fetch", fetch)
+    with pytest.raises(TrainingStopped, match=f"^no room; {kept}$"):
+        run("resnet18", files, tmp_path / "run", RECIPE, 1, overrides=WIDTH)
+    monkeypatch.undo()
+    run("resnet18", files, tmp_path / "run", RECIPE, 1, overrides=WIDTH)
+    resumed = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8")).get("resumed", [])
+    assert [part["iteration"] for part in resumed] == [batches][: batches > 0]
+    assert result(tmp_path / "run") == result(whole)
 
 
 @pytest.mark.parametrize("missing, match", [("train", "train is missing"), ("val", "test is missing"), (".", "no data at")])

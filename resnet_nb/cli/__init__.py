@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet_nb import __version__
-from resnet_nb.errors import InputError, Interrupted, TrainingStopped, first_line
+from resnet_nb.errors import InputError, Interrupted, ReadingFailed, TrainingStopped, first_line
 from resnet_nb.progress import Outlet, leads, outlets, shown, status
 from resnet_nb.recipes import NETWORKS, PRECISIONS, RECIPE_LINES, SWEEP_LINES, TESTINGS
 
@@ -245,6 +245,8 @@ def _command(argv: list[str] | None, started: float) -> int:
         return _fail(f"error: {_with_option(error)}", 2)
     except (FloatingPointError, TrainingStopped) as error:
         return _fail(f"error: training stopped: {error}", 1)
+    except ReadingFailed as error:
+        return _fail(f"error: {error}", 1)
     except (RuntimeError, MemoryError) as error:
         if not _out_of_memory(error):
             raise
@@ -288,5 +290,5 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _fail(line: str, code: int) -> int:
     if leads():  # of several processes one talks
-        print(line, file=sys.stderr)
+        print(" ".join(line.splitlines()), file=sys.stderr)  # a name of a file may have two
     return code

@@ -19,7 +19,7 @@ from resnet_nb.data.folder import LAYOUT, Listing, list_images, list_parts, test
 from resnet_nb.data.pictures import read_image
 from resnet_nb.data.resident import Pairs, Stream, encoded, in_unit
 from resnet_nb.data.views import seeded, testing_view, training_view
-from resnet_nb.errors import InputError, ReadingFailed, first_line
+from resnet_nb.errors import STOP_SIGNALS, InputError, ReadingFailed, first_line, from_environment
 from resnet_nb.progress import bar
 from resnet_nb.recipes import Augmentation
 
@@ -122,14 +122,14 @@ def _collate(items: list):
 
 
 def _start_worker(number: int) -> None:
-    for signal_number in (signal.SIGINT, signal.SIGTERM):  # they may reach all processes; the main one decides
+    for signal_number in STOP_SIGNALS:  # they may reach all processes; the main one decides
         signal.signal(signal_number, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # as `without_warnings` says
 
 
 def _read(views: _Views, batches, device: torch.device) -> Pairs:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = max(1, min(16, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    workers = max(1, min(16, cores // from_environment("LOCAL_WORLD_SIZE", 1)))
     context = "fork" if sys.platform == "linux" else None  # those of a fork server would outlive a kill -9 of this process
     settings = {"num_workers": workers, "multiprocessing_context": context, "worker_init_fn": _start_worker}
     settings |= {"collate_fn": _collate, "pin_memory": device.type == "cuda"}

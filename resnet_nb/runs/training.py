@@ -14,7 +14,7 @@ import torch
 
 from resnet_nb import models
 from resnet_nb.data import Images
-from resnet_nb.errors import STOP_SIGNALS, InputError, Interrupted, as_python, require_int
+from resnet_nb.errors import STOP_SIGNALS, InputError, Interrupted, ReadingFailed, TrainingStopped, as_python, require_int
 from resnet_nb.progress import bar, tell
 from resnet_nb.recipes import Recipe
 from resnet_nb.runs.folder import INFO, RunFolder, as_json, load_run, read_json
@@ -57,10 +57,10 @@ def run(
     source says where the data came from (default: the name of the data); `python -m resnet_nb evaluate` looks there. Seeds
     torch's global generator; several threads of a process may each have a run, of nets without dropout and in one precision.
     Raises InputError if a setting is bad, or if `out` holds any other run, is in use, cannot be written, or has damaged
-    checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be written on the way or
-    another process ends; Interrupted on one of `errors.STOP_SIGNALS` (Ctrl-C, SIGTERM, a closed terminal, what batch systems
-    send), after a checkpoint. A signal that is ignored, as by nohup, or has a handler of the caller's stays as it is. After any
-    other exception, too, what was trained is kept, unless it broke off a step.
+    checkpoints only; FloatingPointError if the loss is not finite; TrainingStopped if a file cannot be written on the way, or
+    if a reader of images or another process ends; Interrupted on one of `errors.STOP_SIGNALS` (Ctrl-C, SIGTERM, a closed
+    terminal, what batch systems send), after a checkpoint. A signal that is ignored, as by nohup, or has a handler of the
+    caller's stays as it is. After any other exception, too, what was trained is kept, unless it broke off a step.
     """
     seed, overrides = as_python(seed), {option: as_python(value) for option, value in (overrides or {}).items()}
     require_settings(seed, overrides)
@@ -173,6 +173,9 @@ class _Session:
                 if self.trainer.between_steps and not self.folder.finished:
                     with suppress(RuntimeError, FloatingPointError, MemoryError):  # what went wrong first is told
                         self.save()
+                if isinstance(error, ReadingFailed):
+                    kept = self.saved_iteration or not self.writes
+                    raise TrainingStopped(f"{error}; {'the same command continues' if kept else NOTHING_KEPT}") from error
                 raise
         # also when all is done: a sweep would go on with the next run; and of all processes, if one of them got it
         if number := self.trainer.world.largest(signals[0] if signals else 0):
