@@ -61,7 +61,7 @@ def recipe_of(out):
 def test_a_batch_size_lets_few_images_be_trained_and_nothing_else_changes(here, capsys):
     args = ["train", "cifar-resnet8", "--data", "d", "--out", "r", "--iterations", "4", "--set", "width=4"]
     line = told(capsys, main, args)
-    assert "a batch_size of 128 is more than the 20 training images of d; choose a smaller batch_size (--batch-size)" in line
+    assert "1 to 20, the number of training images of d, got 128; choose another batch_size (--batch-size)" in line
     assert main([*args, "--batch-size", "20"]) == 0  # as told
     whole = {**runs.folder.as_json(RECIPES["cifar"].shortened(4)), "batch_size": 20}
     assert recipe_of(here / "r") == whole  # iterations, drops and learning rate are the recipe's
@@ -72,7 +72,7 @@ def test_a_batch_size_lets_few_images_be_trained_and_nothing_else_changes(here, 
 def test_photographs_of_any_size_can_be_few(here, capsys):
     pictures(here / "photos", 4, 1, side=40, tests="val")
     args = ["train", "resnet18", "--data", "photos", "--out", "r", "--recipe", "imagenet", "--iterations", "1"]
-    assert "more than the 8 training images of photos" in told(capsys, main, args)
+    assert "1 to 8, the number of training images of photos, got 256" in told(capsys, main, args)
     assert main([*args, "--set", "width=4", "--batch-size", "4"]) == 0 and recipe_of(here / "r")["batch_size"] == 4
 
 
@@ -84,13 +84,13 @@ def test_a_sweep_takes_the_batch_size_for_all_its_runs(here, capsys, monkeypatch
     told(capsys, main, ["sweep", "shapes", "--data", "no/data/were/read", "--out", "r", "--batch-size", "0"])
 
 
-@pytest.mark.parametrize("size, said", [("0", "positive"), ("-8", "positive"), ("21", "20 training images"), ("64k", "64k")])
+@pytest.mark.parametrize("size, said", [("0", "positive"), ("-8", "positive"), ("21", "1 to 20"), ("64k", "64k")])
 def test_other_batch_sizes_are_refused(here, capsys, size, said):
     assert said in told(capsys, train, f"--batch-size={size}")
 
 
 def test_a_validation_split_leaves_fewer_images(here, capsys):
-    assert "18 training images of d-validation" in told(capsys, train, "--validation", "--batch-size=20")
+    assert "1 to 18, the number of training images of d-validation" in told(capsys, train, "--validation", "--batch-size=20")
 
 
 def test_one_image_that_batch_normalization_cannot_normalize_is_told_first(here, capsys):

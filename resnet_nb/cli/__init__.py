@@ -113,7 +113,7 @@ TRAINING = [  # what train and sweep have in common
     _option("--out", FILES, "DIR", required=True, type=_folder),
     _flag("--validation", "test on a tenth of the training images and do not train on them: 45k/5k of §4.2"),
     _option("--iterations", "shorten the recipe: the learning rate drops at the same fractions of N", "N", type=_integer),
-    _option("--batch-size", "images in a batch, in place of the recipe's; the learning rate stays", "B", type=_integer),
+    _option("--batch-size", "images in a batch; iterations, drops and learning rate stay the recipe's", "B", type=_integer),
     _option("--time-limit", "stop with a checkpoint before this time has passed: 90s, 25m, 2h", "T", type=_seconds),
     _flag("--download", "fetch CIFAR-10 (170 MB) if it is not there"),
     DEVICE,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from resnet_nb.errors import InputError, require_int
+from resnet_nb.errors import InputError
 from resnet_nb.recipes import Augmentation
 
 PAD = 4
@@ -184,10 +184,10 @@ class Stream:
     """
 
     def __init__(self, data: Images, batch_size: int, seed: int):
-        require_int("batch_size", batch_size, 1)
-        if batch_size > (count := len(data.train_labels)):
-            much = f"a batch_size of {batch_size:,} is more than the {count:,} training images of {data.name}"
-            raise InputError(f"{much}; choose a smaller batch_size", "batch_size")
+        count = len(data.train_labels)
+        if type(batch_size) is not int or not 1 <= batch_size <= count:
+            allowed = f"an integer of 1 to {count:,}, the number of training images of {data.name}"
+            raise InputError(f"batch_size must be {allowed}, got {batch_size!r}; choose another batch_size", "batch_size")
         self.data, self.batch_size, self.seed = data, batch_size, seed
         self.recordable = data.recordable
         self._plans: dict[int, tuple[Tensor, Tensor]] = {}

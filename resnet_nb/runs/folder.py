@@ -156,7 +156,7 @@ def augmentation_of(recipe: dict) -> Augmentation | None:
 
 
 @as_usual()
-def load_run(out: Path) -> tuple[nn.Module, dict, list[dict]]:
+def load_run(out: str | Path) -> tuple[nn.Module, dict, list[dict]]:
     """Network on the CPU in eval mode with its trained weights, run.json and the log of a finished run.
 
     Raises InputError if the folder does not hold a finished run, or a damaged one, or cannot be read.
