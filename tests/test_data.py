@@ -537,14 +537,9 @@ def test_faulty_cifar10_files_are_refused_by_name(fake, name, fault):
         load(fake.path)
     message = one_line(caught)
     assert str(path) in message
-    if fault == "missing":
-        assert (
-            caught.value.setting == "download"
-            and "download=True" in message
-            and CIFAR10.filename in message
-            and CIFAR10.tgz_md5 in message
-        )
-    else:
+    assert caught.value.setting == "download" and "download=True" in message
+    assert CIFAR10.filename in message and CIFAR10.tgz_md5 in message
+    if fault != "missing":
         assert md5(fake.files[name]) in message and md5(path.read_bytes()) in message
     assert not trace.exists()  # a file is not unpickled before its check sum is known
 
@@ -681,6 +676,15 @@ def test_an_archive_placed_by_hand_needs_no_server(fake, server):
     (fake.path / "data" / CIFAR10.filename).write_bytes(fake.archive)
     fake.assert_read(load("cifar10", download=True))
     assert server.requests == []
+
+
+@pytest.mark.parametrize("source", ["{root}", "{root}/cifar-10-batches-py"])
+def test_a_damaged_folder_is_mended_as_the_message_says(fake, server, source):
+    source = source.format(root=fake.path)
+    (fake.write() / "data_batch_3").write_bytes(b"")
+    with pytest.raises(InputError, match="download=True"):
+        load(source)
+    fake.assert_read(load(source, download=True))
 
 
 def test_a_folder_half_unpacked_is_completed(fake, server):

@@ -10,7 +10,8 @@ from resnet_nb.data.streamed import ImageFiles, read_files, test_files
 from resnet_nb.data.views import Augmentation
 from resnet_nb.errors import InputError
 
-ALLOWED = "shapes10, cifar10-sample, cifar10 or a folder with train/<class>/* and test/<class>/*"
+NAMED = ("shapes10", "cifar10-sample", "cifar10")
+ALLOWED = f"{', '.join(NAMED)} or a folder with train/<class>/* and test/<class>/*"
 
 
 def shapes10(train: int = 10_000, test: int = 2_000, seed: int = 0) -> Dataset:
@@ -44,7 +45,9 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
     path = Path("data") if str(source) == "cifar10" else _folder(source)
     if augmentation is not None:
         if download:
-            raise InputError("this recipe reads a folder of images, which is not downloaded", "download")
+            raise InputError("this recipe reads a folder of images, which is not downloaded; leave it out", "download")
+        if str(source) in NAMED:
+            raise InputError(f"this recipe reads a folder of images, not {source}; {folder.LAYOUT}")
         return read_files(path, augmentation)
     if str(source) == "shapes10":
         return shapes10()
@@ -54,7 +57,7 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
     if str(source) == "cifar10" or (path / cifar10.FOLDER).is_dir():
         return from_arrays("cifar10", *cifar10.read(path, download))
     if download:
-        raise InputError(f'only "cifar10" can be downloaded, not {str(source)!r}', "download")
+        raise InputError(f'only "cifar10" can be downloaded, not {str(source)!r}; leave it out', "download")
     if not path.is_dir():
         what = f"{path} is no folder" if path.exists() else f"no data at {str(source)!r}"
         raise InputError(f"{what}; use {ALLOWED}")

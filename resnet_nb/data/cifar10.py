@@ -34,14 +34,13 @@ def read(root: Path, download: bool = False) -> tuple[list[str], Part, Part]:
 
 def _first_wrong(root: Path) -> InputError | None:
     """What is wrong with the first file that is missing or damaged, and what to do."""
+    todo = f"load it with download=True, or unpack {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}"
     for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])]:
         path = root / FOLDER / name
         if not path.is_file():
-            by_hand = f"unpack {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) from {CIFAR10.url} into {root}"
-            return InputError(f"{path} is missing; load it with download=True, or {by_hand}", "download")
+            return InputError(f"{path} is missing; {todo}", "download")
         if (actual := calculate_md5(path)) != md5:
             damage = f"{path.stat().st_size} bytes with md5 {actual}, expected md5 {md5}"
-            todo = f"delete {root / FOLDER} and unpack or download it again"
             return InputError(f"{path} is damaged: {damage}; {todo}", "download")
     return None
 
