@@ -299,11 +299,11 @@ def test_a_batch_may_be_the_whole_set():
     assert sorted(labels.tolist()) == list(range(50))
 
 
-@pytest.mark.parametrize("batch_size, told", [(0, "positive integer, got 0"), (-1, "got -1"), (51, "51 is more than the 50")])
+@pytest.mark.parametrize("batch_size, told", [(0, "got 0"), (-1, "got -1"), (51, "1 to 50, .* got 51")])
 def test_other_batch_sizes_are_refused(batch_size, told):
     with pytest.raises(InputError) as caught:
         Stream(random_dataset(50), batch_size, seed=0)
-    assert told in one_line(caught)
+    assert re.search(told, one_line(caught))
 
 
 def test_images_in_memory_and_in_files_are_one_protocol(pictures):

@@ -296,11 +296,14 @@ def test_sizes_are_counted(pictures):
         load(pictures)
 
 
-def test_pictures_that_lost_their_content_are_told(pictures, capsys):
-    for i in range(4):
-        PIL.Image.new("RGB", (20, 16), (i, 0, 0)).save(pictures / "train" / "cat" / f"{i}.png")
+def test_white_drawings_on_white_are_told(pictures, capsys):
+    for i, color in enumerate(("white", "white", "black")):
+        image = PIL.Image.new("RGBA", (20, 16), (0, 0, 0, 0))
+        image.paste(color, (3, 3, 9, 9 + i))
+        image.save(pictures / "train" / "cat" / f"{i}.png")
+    PIL.Image.new("RGBA", (20, 16)).save(pictures / "train" / "cat" / "4.png")  # there is nothing to see
     load(pictures)
-    assert capsys.readouterr().err == "note: a single color in 4 of 24 images\n"
+    assert capsys.readouterr().err.startswith("note: nothing is seen of 2 of 24 images: white drawings")
 
 
 def test_the_range_of_16_bits_is_told(pictures, capsys):

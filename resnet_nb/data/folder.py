@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from resnet_nb.data.pictures import BRIGHTEST, read_image, without_warnings
+from resnet_nb.data.pictures import BRIGHTEST, UNSEEN, read_image, without_warnings
 from resnet_nb.errors import InputError, few
 from resnet_nb.files import is_system_file
 from resnet_nb.progress import bar, note
@@ -114,14 +114,14 @@ def _images(folder: Path) -> tuple[list[Path], str]:
 def _decode(files: list[Path]) -> np.ndarray:
     """(N, 3, H, W) uint8. Raises InputError naming the files that cannot be decoded or have another size."""
 
-    def decode(path: Path) -> tuple[np.ndarray, int | None] | InputError:
+    def decode(path: Path) -> tuple[np.ndarray, dict] | InputError:
         try:
             image = read_image(path)
         except InputError as error:
             return error  # all of them are told at once
-        return np.asarray(image).transpose(2, 0, 1), image.info.get(BRIGHTEST)
+        return np.asarray(image).transpose(2, 0, 1), image.info
 
-    images, wrong, sizes, brightest, flat = None, [], {}, [], 0
+    images, wrong, sizes, brightest, unseen = None, [], {}, [], 0
     with without_warnings(), ThreadPoolExecutor() as pool:
         try:
             decoded = bar("decoding images", len(files), pool.map(decode, files), unit=" images")
@@ -129,9 +129,9 @@ def _decode(files: list[Path]) -> np.ndarray:
                 if isinstance(result, InputError):
                     wrong.append(result)
                     continue
-                pixels, level = result
-                brightest += [] if level is None else [level]
-                flat += bool((pixels == pixels[:, :1, :1]).all())
+                pixels, info = result
+                brightest += [info[BRIGHTEST]] if BRIGHTEST in info else []
+                unseen += info.get(UNSEEN, False)
                 sizes.setdefault(f"{pixels.shape[2]}x{pixels.shape[1]}", []).append(files[index])
                 if len(sizes) == 1:
                     images = np.empty((len(files), *pixels.shape), np.uint8) if images is None else images
@@ -148,6 +148,6 @@ def _decode(files: list[Path]) -> np.ndarray:
     if brightest:
         levels = f"65,535 becomes 255, and their highest value, {max(brightest):,}, {round(max(brightest) / 257)}"
         note(f"note: 16 bits a channel in {len(brightest):,} of {len(files):,} images: {levels}")
-    if flat:
-        note(f"note: a single color in {flat:,} of {len(files):,} images")
+    if unseen:
+        note(f"note: nothing is seen of {unseen:,} of {len(files):,} images: white drawings, with transparent parts on white")
     return images

@@ -17,15 +17,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-BRIGHTEST = "brightest"  # in `info` of an image that had 16 bits a channel
+BRIGHTEST, UNSEEN = "brightest", "unseen"  # in `info`: see `read_image`
 BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262  # tags of a TIFF
 
 
 def read_image(path) -> Image.Image:
     """The image in RGB as a viewer shows it: turned as its EXIF says, with transparent parts on white.
 
-    Of 16 bits a channel, the whole range becomes 0 to 255; `info["brightest"]` then has the highest value before. Of several
-    frames or pages the first one is taken. Raises InputError naming a file that cannot be decoded, or whose values have no
+    Of 16 bits a channel, the whole range becomes 0 to 255; `info["brightest"]` then has the highest value before.
+    `info["unseen"]` is true of a drawing that is itself white. Of several frames or pages the first one is taken. Raises InputError naming a file that cannot be decoded, or whose values have no
     known range (32 bits a channel, floating point).
     """
     try:
@@ -48,19 +48,20 @@ def read_image(path) -> Image.Image:
 def _in_rgb(image: Image.Image) -> Image.Image:
     # not ImageOps.exif_transpose, which also writes the metadata anew and fails where they are damaged
     turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    brightest = None
+    info = {}
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        image, brightest = _in_8_bits(image)
+        image, info[BRIGHTEST] = _in_8_bits(image)
     elif image.mode in ("I", "F"):
         raise ValueError(f"values of mode {image.mode} have no fixed range; save it with 8 or 16 bits a channel")
     if image.has_transparency_data:
-        ground = Image.new("RGBA", image.size, "white")
-        ground.alpha_composite(image.convert("RGBA"))
-        image = ground
+        drawing, ground = image.convert("RGBA"), Image.new("RGBA", image.size, "white")
+        ground.alpha_composite(drawing)
+        image, (least, most) = ground, drawing.getchannel("A").getextrema()
+        info[UNSEEN] = least < most and ground.getextrema() == 4 * ((255, 255),)
     image = image.convert("RGB")
-    if brightest is not None:
-        image.info[BRIGHTEST] = brightest
-    return image if turn is None else image.transpose(turn)
+    image = image if turn is None else image.transpose(turn)
+    image.info = info
+    return image
 
 
 def _in_8_bits(image: Image.Image) -> tuple[Image.Image, int]:
