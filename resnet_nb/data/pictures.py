@@ -25,8 +25,8 @@ def read_image(path) -> Image.Image:
     """The image in RGB as a viewer shows it: turned as its EXIF says, with transparent parts on white.
 
     Of 16 bits a channel, the whole range becomes 0 to 255; `info["brightest"]` then has the highest value before.
-    `info["unseen"]` is true of a drawing that is itself white. Of several frames or pages the first one is taken. Raises InputError naming a file that cannot be decoded, or whose values have no
-    known range (32 bits a channel, floating point).
+    `info["unseen"]` is true of a drawing that is itself white. Of several frames or pages the first one is taken. Raises
+    InputError naming a file that cannot be decoded, or whose values have no known range (32 bits a channel, floating point).
     """
     try:
         with Image.open(path) as image:
