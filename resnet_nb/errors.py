@@ -80,12 +80,15 @@ def from_environment(name: str, default: int, least: int = 1, most: int | None =
 
     Raises InputError, as `require_int`, on any other text.
     """
-    value = os.environ.get(name, "").strip() or default
+    text = os.environ.get(name, "").strip() or str(default)
     try:
-        value = int(value)
+        value = int(text)
     except ValueError:
-        pass  # told with the text itself
-    require_int(f"the environment variable {name}", value, least, most)
+        value = text
+    try:
+        require_int(f"the environment variable {name}", value, least, most)
+    except InputError as error:
+        raise InputError(f"{error}; torchrun sets it, to train in one process: unset {name}") from None
     return value
 
 

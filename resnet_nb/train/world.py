@@ -133,6 +133,7 @@ def join() -> Iterator[World]:
             "start several processes with torchrun, or one after: unset WORLD_SIZE"
         )
     port = from_environment("MASTER_PORT", 0, 1, 65_535)
+    _place_on_this_machine()
     place = f"{os.environ['MASTER_ADDR']}:{port}"
     try:
         with status(f"waiting for the {size} processes of the job at {place}"):
@@ -150,13 +151,18 @@ def join() -> Iterator[World]:
         dist.destroy_process_group()
 
 
+def _place_on_this_machine() -> tuple[int, int]:
+    """Number of this process among those on its machine, and how many they are at least: not all launchers say it."""
+    number = from_environment("LOCAL_RANK", 0, 0) if world_size() > 1 else 0
+    return number, from_environment("LOCAL_WORLD_SIZE", number + 1, number + 1)
+
+
 def local_device(name: str) -> str:
     """`name`, or the GPU of this process if a launcher started several.
 
     Raises InputError if there are more processes than GPUs, if one GPU is named for all of them, or on bad variables.
     """
-    number = from_environment("LOCAL_RANK", 0, 0) if world_size() > 1 else 0
-    processes = from_environment("LOCAL_WORLD_SIZE", number + 1, number + 1)  # not all launchers set it
+    number, processes = _place_on_this_machine()
     if world_size() == 1 or processes == 1 or torch.device(name).type != "cuda":
         return name
     if name != "cuda":
