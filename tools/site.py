@@ -42,7 +42,7 @@ def assemble(source, notebooks):
     for folder in ("notebooks", "docs"):
         (source / folder).mkdir(parents=True)
     for path in notebooks:
-        (source / "notebooks" / path.name).write_text(nbformat.writes(ready(path)), encoding="utf-8")
+        (source / "notebooks" / path.name).write_text(nbformat.writes(ready(path)) + "\n", encoding="utf-8")
     shutil.copy(DOCS / "teaching.md", source / "docs")
     chapter_list = listed((ROOT / "README.md").read_text(encoding="utf-8"), notebooks)
     index = (DOCS / "index.md").read_text(encoding="utf-8").replace("<!-- chapters -->", chapter_list)

@@ -156,14 +156,14 @@ def copy_assets(folder):
     shutil.move(folder / "deck.css", folder / "reveal" / "dist" / "theme")
 
 
-def index(chapters):
+def index(rows):
     """The page that lists the decks: [(stem, title, number of slides, minutes)]."""
-    rows = "\n".join(
+    lines = "\n".join(
         f'<tr><td><a href="{stem}.html">{html.escape(name)}</a></td><td>{count}</td><td>{minutes:.0f}</td>'
         f'<td><a href="{stem}-handout.html">Handout of {stem[:2]}</a></td></tr>'
-        for stem, name, count, minutes in chapters
+        for stem, name, count, minutes in rows
     )
-    return (TEMPLATES / "index.html").read_text(encoding="utf-8").replace("<!-- rows -->", rows)
+    return (TEMPLATES / "index.html").read_text(encoding="utf-8").replace("<!-- rows -->", lines)
 
 
 def chapter(path):
