@@ -198,12 +198,12 @@ def main(argv=None):
     if args.command == "address":
         try:
             return write_address(ROOT, args.repo)
-        except (NotebookError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             sys.exit(str(error))
     for path in args.notebooks or chapters(ROOT / "notebooks", say=True):
         try:
             run(path.resolve(), args.check, args.timeout)
-        except (NotebookError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             print(error, file=sys.stderr, flush=True)
             failed.append(str(path))
     if failed:

@@ -18,7 +18,6 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from tools import ROOT, chapters
 from tools.reading import ready
-from tools.stored import NotebookError
 from tools.whole import new_folder
 
 DOCS = ROOT / "docs"
@@ -43,7 +42,7 @@ def assemble(source, notebooks):
     for folder in ("notebooks", "docs"):
         (source / folder).mkdir(parents=True)
     for path in notebooks:
-        (source / "notebooks" / path.name).write_text(nbformat.writes(ready(path)), encoding="utf-8")
+        (source / "notebooks" / path.name).write_text(nbformat.writes(ready(path)) + "\n", encoding="utf-8")
     shutil.copy(DOCS / "teaching.md", source / "docs")
     chapter_list = listed((ROOT / "README.md").read_text(encoding="utf-8"), notebooks)
     index = (DOCS / "index.md").read_text(encoding="utf-8").replace("<!-- chapters -->", chapter_list)
@@ -69,7 +68,7 @@ def main():
     target = ROOT / "build" / "site"
     try:
         build(target, chapters(ROOT / "notebooks", say=True))
-    except (NotebookError, SphinxError, OSError, ValueError) as error:
+    except (SphinxError, OSError, ValueError) as error:
         sys.exit(f"no new site: {' '.join(str(error).split())}")
     print(f"the site is in {target}: open {target / 'index.html'} in a browser")
 

@@ -32,8 +32,8 @@ UNSAID = ("## Where to go next", "## Exercises")  # parts of a cell that are for
 BEGINS = ("slide", "subslide")  # the others, "-" and "fragment", go on
 
 
-class DeckError(NotebookError):
-    """What is wrong with the slides of a notebook or their notes."""
+class DeckError(Exception):
+    """What is wrong, with the notebook and the slide or the cell."""
 
 
 def slide_type(cell):
@@ -156,45 +156,51 @@ def copy_assets(folder):
     shutil.move(folder / "deck.css", folder / "reveal" / "dist" / "theme")
 
 
-def index(chapters):
+def index(rows):
     """The page that lists the decks: [(stem, title, number of slides, minutes)]."""
-    rows = "\n".join(
+    lines = "\n".join(
         f'<tr><td><a href="{stem}.html">{html.escape(name)}</a></td><td>{count}</td><td>{minutes:.0f}</td>'
         f'<td><a href="{stem}-handout.html">Handout of {stem[:2]}</a></td></tr>'
-        for stem, name, count, minutes in chapters
+        for stem, name, count, minutes in rows
     )
-    return (TEMPLATES / "index.html").read_text(encoding="utf-8").replace("<!-- rows -->", rows)
+    return (TEMPLATES / "index.html").read_text(encoding="utf-8").replace("<!-- rows -->", lines)
+
+
+def chapter(path):
+    """The notebook at `path`, its deck and its notes. Raises DeckError, which names the notebook and the cell or the slide."""
+    try:
+        nb = ready(path)
+    except NotebookError as error:
+        raise DeckError(str(error)) from error
+    if not slides(nb):
+        raise DeckError(f"{path.name}: no cell is on a slide: choose a Slide Type in JupyterLab's Property Inspector")
+    try:
+        notes, options = read_notes(path.stem)
+        return nb, deck(nb, notes, **options), notes
+    except DeckError as error:
+        raise DeckError(f"docs/notes/{path.stem}.toml: {error}") from error
 
 
 def build(paths, out):
-    """Write decks, handouts and index of these notebooks into the folder `out`; all or nothing.
-
-    Raises NotebookError, which names the notebook and the cell or the slide.
-    """
-    chapters = []
+    """Write decks, handouts and index of these notebooks into the folder `out`; all or nothing. Raises DeckError."""
+    rows = []
     with new_folder(out) as folder:
         copy_assets(folder / "assets")
         for path in paths:
-            nb = ready(path)
-            if not slides(nb):
-                raise DeckError(f"{path.name}: no cell is on a slide: choose a Slide Type in JupyterLab's Property Inspector")
-            try:
-                notes, options = read_notes(path.stem)
-                cells = deck(nb, notes, **options)
-            except DeckError as error:
-                raise DeckError(f"docs/notes/{path.stem}.toml: {error}") from error
+            nb, cells, notes = chapter(path)
+            name = title(nb, path.name)
             for template, content in {"deck": cells, "handout": nb}.items():
-                text = page(content, template, title(nb, path.name))
+                text = page(content, template, name)
                 (folder / f"{path.stem}{ENDINGS[template]}").write_text(text, encoding="utf-8")
-            chapters.append((path.stem, title(nb, path.name), len(notes), sum(note["minutes"] for note in notes.values())))
-        (folder / "index.html").write_text(index(chapters), encoding="utf-8")
+            rows.append((path.stem, name, len(notes), sum(note["minutes"] for note in notes.values())))
+        (folder / "index.html").write_text(index(rows), encoding="utf-8")
 
 
 def main():
     paths = chapters(ROOT / "notebooks", say=True)
     try:
         build(paths, OUT)
-    except (NotebookError, OSError) as error:
+    except (DeckError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{len(paths)} decks and handouts: open {OUT / 'index.html'} in a browser (in a deck, S shows the notes)")
 

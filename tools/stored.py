@@ -9,7 +9,7 @@ import nbformat
 NAME = re.compile(r"(?!(?=.*\d)[0-9a-f]{8}[0-9a-f-]*$)[a-z][a-z0-9]*(-[a-z0-9]+)*")  # but not eight random digits
 
 
-class NotebookError(Exception):
+class NotebookError(ValueError):
     """What is wrong, with the notebook and the cell."""
 
 
