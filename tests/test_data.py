@@ -736,7 +736,8 @@ def test_the_validation_split_is_disjoint_balanced_and_fixed():
     assert not held_out & {image.numpy().tobytes() for image in data.test_images}
     counts = data.train_labels.bincount(minlength=10)
     last = [place for k in range(10) for place in [i for i in range(500) if data.train_labels[i] == k][-(counts[k] // 10) :]]
-    assert torch.equal(split.test_images, data.train_images[sorted(last)]), "not the last tenth of each class"
+    as_documented = torch.equal(split.test_images, data.train_images[sorted(last)])
+    assert as_documented, "the images held out are not the last tenth of each class"
     assert split.test_labels.bincount(minlength=10).tolist() == [count // 10 for count in counts.tolist()]
     for image, label in zip(split.test_images, split.test_labels):  # labels stay with their images
         [place] = [i for i in range(500) if torch.equal(data.train_images[i], image)]

@@ -136,12 +136,11 @@ def test_the_papers_settings_are_the_defaults():
     detector = on_meta("resnet50")
     assert detector.eval().rpn.post_nms_top_n() == 300
     assert detector.transform.min_size == (600,) and detector.transform.max_size == 1000
-    # anchors of 128^2, 256^2 and 512^2 pixels, each in three shapes (Faster R-CNN, §3.1.1)
-    (corners,) = (corners.double() for corners in detector.rpn.anchor_generator.cell_anchors)
-    width, height = (corners[:, 2:] - corners[:, :2]).T
-    areas, shapes = (width * height).sqrt(), height / width
-    want = [(shape, area) for shape in (0.5, 1, 2) for area in (128, 256, 512)]
-    torch.testing.assert_close(torch.stack([shapes, areas], 1), torch.tensor(want).double(), rtol=0.02, atol=0)
+    # anchors of 128^2, 256^2 and 512^2 pixels, each in three shapes (Faster R-CNN, §3.1.1); corners are whole pixels
+    (corners,) = detector.rpn.anchor_generator.cell_anchors
+    width, height = (corners[:, 2:] - corners[:, :2]).double().T
+    assert (width * height).sqrt().tolist() == pytest.approx(3 * [128, 256, 512], rel=0.02), "sizes of the anchors"
+    assert (height / width).tolist() == pytest.approx(3 * [0.5] + 3 * [1] + 3 * [2], rel=0.02), "shapes of the anchors"
     assert detector.roi_heads.box_roi_pool.output_size == (14, 14)
     assert on_meta("vgg16").roi_heads.box_roi_pool.output_size == (7, 7)
     assert detector.roi_heads.box_predictor.bbox_pred.out_features == 4 * 21

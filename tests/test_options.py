@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import SMALL as SMALL_VIEWS
 from test_cli import write_pictures
 
 from resnet_nb import data, models, recipes, runs
 from resnet_nb.cli import COMMANDS, commands, main
 from resnet_nb.data import shapes10
-from resnet_nb.recipes import Job
+from resnet_nb.recipes import Job, Recipe
 
 
 @dataclass
@@ -38,13 +39,16 @@ class Done:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with two sets of pictures, and a finished run on each of the first."""
+    """Two sets of pictures, and three finished runs on the first; the last one tests views of them."""
     root = tmp_path_factory.mktemp("options")
     write_pictures(root / "pets", shapes10(100, 20))
     write_pictures(root / "cars", shapes10(100, 20, seed=1))
     for name, seed in (("run", 0), ("other", 1)):
         options = ["--recipe", "live", "--iterations", 1, "--seed", seed, "--data", root / "pets", "--out", root / name]
         assert quiet(["train", "cifar-resnet8", *map(str, options)])[0] == 0
+    recipe = Recipe(iterations=1, batch_size=8, augmentation=SMALL_VIEWS)
+    images = data.load(root / "pets", augmentation=SMALL_VIEWS)
+    runs.run("resnet18", images, root / "views", recipe, 0, overrides={"width": 4}, source=str(root / "pets"))
     return root
 
 
@@ -72,7 +76,7 @@ def does(work, tmp_path, monkeypatch):
     monkeypatch.setattr(data, "load", watched)
     move, devices = data.Dataset.to, []
     monkeypatch.setattr(data.Dataset, "to", lambda images, device: devices.append(str(device)) or move(images, device))
-    paths = {name: str(work / name) for name in ("pets", "cars", "run", "other")} | {"out": str(tmp_path / "out")}
+    paths = {name: str(work / name) for name in ("pets", "cars", "run", "other", "views")} | {"out": str(tmp_path / "out")}
     paths |= {"elsewhere": str(tmp_path / "elsewhere"), "recorded": str(tmp_path / "recorded")}
 
     def do(line):
@@ -120,7 +124,7 @@ CASES = {
         lambda d: d.code == 0 and d.loss("other") in d.said and d.loss("run") not in d.said,
     ),
     ("evaluate", "--data"): ("evaluate {run} --data {cars}", lambda d: d.loaded[0][0].endswith("cars")),
-    ("evaluate", "--testing"): ("evaluate {run} --testing 10-crop", lambda d: d.code == 2 and "10-crop" in d.said),
+    ("evaluate", "--testing"): ("evaluate {views} --testing 10-crop", lambda d: ", 10-crop: top-1 error" in d.said),
     ("evaluate", "--download"): ("evaluate {run} --download", lambda d: d.loaded and d.loaded[0][1] is True),
     ("evaluate", "--device"): ("evaluate {run} --device cpu:0", lambda d: d.devices == ["cpu:0"]),
     ("sweep", "name"): (SWEEP.replace("shapes", "table6"), lambda d: d.info["seed"] == 3),

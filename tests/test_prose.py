@@ -199,7 +199,7 @@ def test_every_decimal_in_the_prose_comes_from_somewhere(name):
 
 @each_other
 def test_no_decimal_in_the_prose_drifts_unnoticed(name):
-    shown = {cell: decimals(text) for cell, text in compared(name)[0].items()}
+    shown = {cell: decimals(text) for cell, text in compared(name)[0].items() if decimals(text)}
     found = f"{zlib.crc32(json.dumps([*shown.values()]).encode()):08x}"
     assert found == DECIMALS[name]["sum"], (
         f"a number in the prose of {name} changed, or two traded places: compare {shown} with where they come from, "

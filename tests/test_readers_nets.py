@@ -330,7 +330,7 @@ def test_grad_cam_of_a_layer_is_its_own_and_not_that_of_what_writes_into_it():
     assert torch.equal(one(x), other(x))
     for layer in ("conv1", "conv2"):
         found = [grad_cam(net, x, LABELS, net.get_submodule(layer)) for net in (one, other)]
-        assert torch.equal(*found) and found[0].max() > 0, layer
+        assert torch.equal(*found) and found[0].max() > 0, f"the map of {layer} is that of what writes into its output"
 
 
 def test_the_readers_hook_on_the_layer_is_seen():
