@@ -22,7 +22,7 @@ PROG = "python -m resnet_nb"
 ABOUT = "Networks and training runs of the ResNet papers (arXiv 1512.03385, 1603.05027, 2103.15244)."
 SOURCE = (
     "shapes10, cifar10-sample (3,000 images that come with the package), cifar10 (below ./data), "
-    "or a folder with train/<class>/* and test/<class>/* (or val/ for imagenet)"
+    "or a folder with train/<class>/* and test/<class>/* (or val/)"
 )
 CODES = """The same train or sweep command again continues where it stopped.
 Exit codes: 0 done or stopped by the time limit, 1 the training failed, 2 bad input,

@@ -1,6 +1,5 @@
 """What the commands of `python -m resnet_nb` do: each takes the parsed arguments, works and prints its result."""
 
-import os
 import re
 from argparse import Namespace
 from contextlib import suppress
@@ -20,7 +19,7 @@ from resnet_nb.runs.training import require_settings
 from resnet_nb.train.checks import require_fit
 from resnet_nb.train.evaluation import scores_of, top_k_error
 from resnet_nb.train.precision import require_precision
-from resnet_nb.train.world import machine
+from resnet_nb.train.world import machine, world_size
 
 
 def run_describe(args: Namespace) -> None:
@@ -65,7 +64,7 @@ def run_train(args: Namespace) -> None:
 
 
 def run_sweep(args: Namespace) -> None:
-    if "WORLD_SIZE" in os.environ:
+    if world_size() > 1:
         raise InputError("a sweep is not started with torchrun: start it several times on one --out instead")
     jobs, changes = SWEEPS[args.name], {"iterations": args.iterations, "batch_size": args.batch_size}
     recipe_for(jobs[0].recipe, jobs[0].model, **changes)  # bad numbers are told before the data are read
