@@ -1,5 +1,6 @@
 """Two gloo processes on the CPU: one run, the batch shared, BN per process, one writer, no hanging."""
 
+import contextlib
 import copy
 import json
 import os
@@ -18,7 +19,7 @@ from helpers import start_ranks as start
 from safetensors.torch import load_file
 
 from resnet_nb.data import Stream, shapes10
-from resnet_nb.errors import InputError
+from resnet_nb.errors import InputError, Interrupted, TrainingStopped
 from resnet_nb.models import build
 from resnet_nb.runs import checkpoint, load_run, run
 from resnet_nb.train import Recipe, Trainer, World, evaluate
@@ -154,6 +155,51 @@ def test_what_one_rank_cannot_do_ends_all_with_the_reason(tmp_path):
     with FileLock(tmp_path / ".lock"):
         assert finish(start(in_use, tmp_path)) == [42, 42]
     assert not (tmp_path / "run.json").exists()
+
+
+def meddle(world, call):
+    """`call` in the third step of rank 1."""
+    ordinary = Trainer.step
+
+    def step(self, *batch):
+        if world.rank == 1 and self.iteration == 2:
+            call()
+        ordinary(self, *batch)
+
+    Trainer.step = step
+
+
+def signalled(world, out):
+    meddle(world, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+    try:
+        train(world, out)
+    except Interrupted as error:
+        raise SystemExit(128 + error.signal) from None
+
+
+def test_a_signal_to_one_rank_is_told_by_all(tmp_path):
+    """Some batch systems warn one process only; the others are not "stopped by the time limit"."""
+    assert finish(start(signalled, tmp_path / "run")) == [128 + signal.SIGUSR1] * 2
+    assert checkpoint.load(tmp_path / "run")[0]["trainer"]["iteration"] == 3
+
+
+def full(world, out):
+    def fail():
+        raise MemoryError("11 GiB are not there")
+
+    meddle(world, fail)
+    with open(Path(out).parent / f"stderr{world.rank}", "w", encoding="utf-8") as file, contextlib.redirect_stderr(file):
+        try:
+            train(world, out)
+        except (MemoryError, TrainingStopped) as error:
+            print(type(error).__name__, file=file)
+
+
+def test_what_ends_one_rank_alone_is_told_by_it(tmp_path):
+    """The first, which talks otherwise, only sees that it is gone."""
+    assert finish(start(full, tmp_path / "run")) == [0, 0]
+    first, second = ((tmp_path / f"stderr{rank}").read_text(encoding="utf-8") for rank in range(2))
+    assert first.splitlines()[-1] == "TrainingStopped" and second == "error: process 1: 11 GiB are not there\nMemoryError\n"
 
 
 def test_ranks_that_read_different_checkpoints_are_told(monkeypatch):

@@ -3,6 +3,7 @@
 The quick cases run in `make test`; `python -m pytest -m slow tests/test_faults.py` kills 80 more processes.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -25,8 +26,8 @@ from helpers import start as child
 
 from resnet_nb import files
 from resnet_nb.cli import main
-from resnet_nb.data import shapes10
-from resnet_nb.errors import InputError, Interrupted, InUseError, TrainingStopped
+from resnet_nb.data import Stream, shapes10
+from resnet_nb.errors import STOP_SIGNALS, InputError, Interrupted, InUseError, TrainingStopped
 from resnet_nb.models import build
 from resnet_nb.recipes import WARMUP_ERROR
 from resnet_nb.runs import checkpoint, run
@@ -263,7 +264,7 @@ def command(out):
     raise SystemExit(main(["train", NET, "--data", "shapes10", "--recipe", "live", "--out", str(out)]))
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_stops_at_the_next_iteration_with_a_checkpoint(tmp_path, number, code):
     process = child(command, tmp_path)
     while not (tmp_path / "log.jsonl").exists():
@@ -285,6 +286,92 @@ def test_after_a_signal_the_run_continues_to_the_same_bits(data, whole, tmp_path
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     train(tmp_path, data)
     assert result(tmp_path) == whole
+
+
+@pytest.mark.parametrize("name", "SIGINT SIGTERM SIGHUP SIGQUIT SIGXCPU SIGUSR1 SIGUSR2".split())
+def test_each_signal_that_asks_to_end_leaves_a_checkpoint(data, tmp_path, monkeypatch, name):
+    """A closed terminal, Ctrl-\\, a limit of CPU time, the warning of a batch system: without a handler each would kill."""
+    number = getattr(signal, name)
+    monkeypatch.setattr("resnet_nb.data.load", lambda *args: data)
+    meddle(monkeypatch, 6, after=lambda _: os.kill(os.getpid(), number))
+    before = signal.getsignal(number)
+    args = ["train", NET, "--data", "shapes10", "--recipe", "live", "--set", "width=4", "--out", str(tmp_path / "run")]
+    assert main(args) == 128 + number
+    assert checkpoint.load(tmp_path / "run")[0]["trainer"]["iteration"] == 7
+    assert signal.getsignal(number) == before
+
+
+def test_batch_systems_signal_more_than_once_and_the_checkpoint_is_whole(data, whole, tmp_path, monkeypatch):
+    repeated = [number for number in STOP_SIGNALS if number not in (signal.SIGINT, signal.SIGQUIT)]
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        meddle(patch, 6, after=lambda _: [os.kill(os.getpid(), number) for number in 2 * repeated])
+        train(tmp_path, data, save_seconds=99)
+    assert caught.value.signal == repeated[0]
+    train(tmp_path, data)
+    assert result(tmp_path) == whole and continued_at(tmp_path) == [7]
+
+
+def test_a_second_ctrl_c_acts_as_ever(data, tmp_path, monkeypatch):
+    meddle(monkeypatch, 6, after=lambda _: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tmp_path, data)
+    assert not isinstance(caught.value, Interrupted)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_an_ignored_signal_stays_ignored_and_a_handler_of_the_caller_stays(data, whole, tmp_path, monkeypatch, number):
+    """nohup ignores SIGHUP, a shell Ctrl-C of what runs in the background; a script may use SIGUSR1 for itself."""
+    heard, before = [], signal.getsignal(number)
+    meddle(monkeypatch, 6, after=lambda _: os.kill(os.getpid(), number))
+    try:
+        for handler in (signal.SIG_IGN, lambda *args: heard.append(args)):
+            signal.signal(number, handler)
+            train(tmp_path / str(len(list(tmp_path.iterdir()))), data)
+            assert signal.getsignal(number) == handler
+    finally:
+        signal.signal(number, before)
+    assert len(heard) == 1 and [result(out) for out in tmp_path.iterdir()] == [whole, whole]
+
+
+def raising(kind):
+    def fail(*args, **settings):
+        raise kind("something")
+
+    return fail
+
+
+@pytest.mark.parametrize("kind", [MemoryError, KeyError, OSError, RuntimeError, TrainingStopped, InputError, ZeroDivisionError])
+@pytest.mark.parametrize("place", ["resnet_nb.data.Stream.images", "resnet_nb.train.loop.evaluate", "report"])
+def test_after_an_exception_the_work_is_kept_unless_it_broke_off_a_step(data, whole, tmp_path, monkeypatch, kind, place):
+    """A reader that fails, an evaluation, the log: the state between two steps is whole, and no line is missing later."""
+    with monkeypatch.context() as patch, pytest.raises(kind):
+        if place == "report":
+            place = "resnet_nb.runs.training.RunFolder.append"
+        meddle(patch, 5, before=lambda _: patch.setattr(place, raising(kind)))
+        train(tmp_path, data, save_seconds=99)
+    state, _ = checkpoint.load(tmp_path)
+    if place.endswith("images"):  # inside a step: half of it may be done
+        assert state is None
+    else:
+        assert state["trainer"]["iteration"] in (6, 8)  # where the next line was due
+    train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+def test_a_reader_that_fails_between_two_steps_costs_nothing(data, whole, tmp_path, monkeypatch):
+    ordinary = Stream.batches
+
+    def failing(self, start, stop, share):
+        for number, batch in enumerate(ordinary(self, start, stop, share)):
+            if number == 7:
+                raise KeyError("a reader")
+            yield batch
+
+    with monkeypatch.context() as patch, pytest.raises(KeyError):
+        patch.setattr(Stream, "batches", failing)
+        train(tmp_path, data, save_seconds=99)
+    train(tmp_path, data)
+    assert result(tmp_path) == whole and continued_at(tmp_path) == [7]
 
 
 def test_a_signal_in_the_last_iteration_is_not_lost(data, whole, tmp_path, monkeypatch):
@@ -530,6 +617,126 @@ def test_a_full_disk_at_other_files(data, whole, tmp_path, monkeypatch, file):
         train(tmp_path, data)
     train(tmp_path, data)
     assert result(tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    "name, advice",
+    [
+        *(("ENOSPC", "make room"), ("EDQUOT", "make room"), ("EROFS", "read-only"), ("EIO", "network drive")),
+        *(("ESTALE", "network drive"), ("EFBIG", "ulimit"), ("EMFILE", "open files"), ("ENOENT", "removed or renamed")),
+        *((name, "another program may hold it") for name in ("EACCES", "EPERM", "EBUSY")),
+    ],
+)
+def test_the_advice_fits_the_error(data, tmp_path, monkeypatch, name, advice):
+    number, waited = getattr(errno, name), []
+    monkeypatch.setattr(files, "wait", waited.append)
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+    with pytest.raises(TrainingStopped) as caught:
+        train(tmp_path, data)
+    line = str(caught.value)
+    assert (
+        advice in line and os.strerror(number) in line and str(tmp_path) in line and ("make room" in line) == ("make" in advice)
+    )
+    assert bool(waited) == advice.startswith("another") and sum(waited) < 2
+
+
+def held(call, number, times):
+    """`call` that fails for the first `times` times on each file, as while another program reads it."""
+    tries = {}
+
+    def act(*args, **settings):
+        path = str(args[0]).partition(f".{os.getpid()}.")[0]
+        if path.endswith((".jsonl", ".json", ".pt", ".safetensors", ".lock")):
+            tries[path] = tries.get(path, 0) + 1
+            if tries[path] <= times:
+                raise PermissionError(number, os.strerror(number))
+        return call(*args, **settings)
+
+    return act, tries
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EBUSY])
+@pytest.mark.parametrize("module, name", [(os, "replace"), (Path, "replace"), (Path, "unlink"), (Path, "read_bytes")])
+def test_a_file_that_is_held_for_a_moment_is_waited_for(data, whole, tmp_path, monkeypatch, module, name, number):
+    stop_at(tmp_path, data, 6)
+    waited = []
+    with monkeypatch.context() as patch:
+        act, tries = held(getattr(module, name), number, 3)
+        patch.setattr(files, "wait", waited.append)
+        patch.setattr(module, name, act)
+        train(tmp_path, data)
+    assert result(tmp_path) == whole and continued_at(tmp_path)[-1] == 6
+    assert tries and len(waited) >= 3 and all(0 < seconds < 1 for seconds in waited)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_log_that_is_held_for_a_moment_is_waited_for(data, whole, tmp_path, monkeypatch):
+    ordinary = open
+    act, tries = held(open, errno.EACCES, 2)
+    monkeypatch.setattr(files, "wait", lambda seconds: None)
+    monkeypatch.setattr("builtins.open", lambda path, *args, **named: (act if "ab" in args else ordinary)(path, *args, **named))
+    train(tmp_path, data)
+    assert tries and result(tmp_path) == whole
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "run.json"])
+def test_what_may_not_be_read_is_not_called_damaged(data, tmp_path, monkeypatch, name):
+    """Nothing is to be deleted, and no older checkpoint is taken."""
+    stop_at(tmp_path, data, 6)
+    before = snapshot(tmp_path)
+    act, _ = held(Path.read_bytes, errno.EACCES, 99)
+    with monkeypatch.context() as patch, pytest.raises(InputError) as caught:
+        patch.setattr(files, "wait", lambda seconds: None)
+        ordinary = Path.read_bytes
+        patch.setattr(Path, "read_bytes", lambda path: (act if path.name == name else ordinary)(path))
+        train(tmp_path, data)
+    assert f"cannot read {tmp_path / name} (Permission denied: another program may hold it" in str(caught.value)
+    assert "damaged" not in str(caught.value) and "delete" not in str(caught.value) and snapshot(tmp_path) == before
+
+
+def test_half_a_line_of_a_full_disk_does_not_stay_in_the_log(data, whole, tmp_path):
+    stop_at(tmp_path, data, 9)
+    log = (tmp_path / "log.jsonl").read_bytes()
+    (tmp_path / "log.jsonl").write_bytes(log + log[:20])
+    train(tmp_path, data)
+    assert result(tmp_path) == whole
+
+
+SYSTEM = ".DS_Store .gitkeep ._run.json .nfs0000000012 .ipynb_checkpoints .stfolder .dropbox .Trash-1000".split()
+SYSTEM += "Thumbs.db THUMBS.DB ehthumbs.db desktop.ini Desktop.ini lost+found @eaDir __MACOSX $RECYCLE.BIN #recycle".split()
+SYSTEM += ["System Volume Information"]
+
+
+def test_files_of_a_system_are_known():
+    assert all(map(files.is_system_file, SYSTEM))
+    assert not any(
+        map(files.is_system_file, ["cat", "run.json", "thumbs", "lost", "a.DS_Store", "MACOSX", "desktop", "recycle"])
+    )
+
+
+@pytest.mark.parametrize("folders", [True, False])
+def test_files_of_a_system_do_not_make_a_folder_full(data, whole, tmp_path, folders):
+    """They are there before, or come into an unfinished or finished run; they stay."""
+
+    def put(name):
+        (tmp_path / name).mkdir(exist_ok=True) if folders else (tmp_path / name).write_bytes(b"not ours")
+
+    for name in SYSTEM:
+        put(name)
+    stop_at(tmp_path, data, 4)
+    for name in [".log.jsonl.swp", ".other.tmp"]:
+        put(name)
+    train(tmp_path, data)
+    put(".nfs1")
+    train(tmp_path, data)
+    assert result(tmp_path) == whole and continued_at(tmp_path) == [4]
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {*SYSTEM, ".log.jsonl.swp", ".other.tmp", ".nfs1", "log.jsonl", "run.json", "weights.safetensors"}
+    out = tmp_path / "own"
+    out.mkdir()
+    (out / "thesis.tex").write_bytes(b"years of work")
+    with pytest.raises(InputError, match="not empty"):
+        train(out, data)
 
 
 def test_a_folder_that_vanishes_stops_the_run(data, tmp_path, monkeypatch):
