@@ -40,7 +40,7 @@ OTHER_LAYERS = {
     "1x3": nn.Conv2d(3, 4, (1, 3), padding=(0, 1)),
     "3x1, strides 2 and 1": nn.Conv2d(3, 4, (3, 1), stride=(2, 1)),
     "dilated": nn.Conv2d(3, 4, 3, dilation=2),
-    "padded by name": nn.Conv2d(3, 4, (2, 4), padding="same"),
+    "padded by name": nn.Conv2d(3, 4, (3, 5), padding="same"),
     "fc on each row": nn.Linear(10, 7),
 }
 

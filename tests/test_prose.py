@@ -162,7 +162,7 @@ def strays(sources, ties, given, known):
     whole = "\n".join(sources.values())
     for text in [*ties, *given]:
         if text not in whole:
-            yield f"nowhere: {text!r}"
+            yield f"the prose does not say {text!r}, which decimals.toml ties"
     for quote, values in ties.items():
         if not says(quote, values):
             yield f"{quote!r} should say {', '.join(f'{value:.6g}' for value in np.ravel(values))}"
@@ -212,7 +212,7 @@ def test_no_decimal_in_the_prose_drifts_unnoticed(name):
     [
         ("After 10 batches 3.62.", "3.62 is in no output"),
         ("It takes 1.5 hours, 7.9 %.", "'1.5 hours' should say 1.25"),
-        ("It takes long, 7.9 %.", "nowhere: '1.5 hours'"),
+        ("It takes long, 7.9 %.", "does not say '1.5 hours'"),
     ],
 )
 def test_a_stray_decimal_is_named(text, fault):
