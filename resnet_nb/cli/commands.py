@@ -41,14 +41,14 @@ def _overrides(args: Namespace) -> dict:
 
 
 def run_train(args: Namespace) -> None:
-    recipe, overrides = recipe_for(args.recipe, args.name, args.iterations, args.batch_size), _overrides(args)
-    require_settings(args.seed, overrides)  # before the data are read, like a wrong name
-    if recipe.augmentation and args.validation:
-        raise InputError("--validation is for data in memory; the recipe imagenet tests on val/<class>/*")
-    with status(f"building {args.name}"), torch.device("meta"):
-        models.build(args.name, **overrides)  # a wrong name is told before the data are read
     with train.join() as world:
-        with world.refuse_together():
+        with world.refuse_together():  # what is typed is looked at before the data are read
+            recipe, overrides = recipe_for(args.recipe, args.name, args.iterations, args.batch_size), _overrides(args)
+            require_settings(args.seed, overrides)
+            if recipe.augmentation and args.validation:
+                raise InputError("--validation is for data in memory; the recipe imagenet tests on val/<class>/*")
+            with status(f"building {args.name}"), torch.device("meta"):
+                models.build(args.name, **overrides)
             settings = _settings(args)
             # files are listed, and their mean image is computed, by one process for all
             shared = recipe.augmentation is not None and world.size > 1

@@ -9,9 +9,11 @@ from torchvision.ops import batched_nms, box_iou
 
 from resnet_nb.detection.scenes import Objects
 from resnet_nb.errors import InputError
+from resnet_nb.train.checks import as_usual
 from resnet_nb.train.evaluation import evaluating
 
 
+@as_usual()
 def fit_detector(
     detector: FasterRCNN,
     images: Tensor,
