@@ -191,33 +191,43 @@ def nbval(folder, *options, env=None):
     return re.match(r"\d+ \w+", done.stdout.splitlines()[-1])[0]
 
 
-def of_a_user(folder):
-    """An environment in which everything is set that a person may have set, and no home that can be written."""
-    startup, matplotlibrc = folder / "profile_default" / "startup" / "own.py", folder / "matplotlibrc"
-    startup.parent.mkdir(parents=True)
+@pytest.fixture
+def user(tmp_path):
+    """An environment in which everything is set that a person may have set; HOME has an IPython of their own."""
+    home = tmp_path / "home"
+    profile, matplotlibrc = home / ".ipython" / "profile_default", home / "matplotlibrc"
+    (profile / "startup").mkdir(parents=True)
+    startup = profile / "startup" / "own.py"
     startup.write_text("import pandas\npandas.set_option('display.max_rows', 5)\n", encoding="utf-8")
     settings = "c.InteractiveShell.ast_node_interactivity = 'all'\nc.InlineBackend.figure_formats = {'svg'}\n"
-    (folder / "profile_default" / "ipython_kernel_config.py").write_text(settings, encoding="utf-8")
+    (profile / "ipython_kernel_config.py").write_text(settings, encoding="utf-8")
     matplotlibrc.write_text("font.size: 30\n", encoding="utf-8")
-    places = {"IPYTHONDIR": folder, "PYTHONSTARTUP": startup, "MATPLOTLIBRC": matplotlibrc, "HOME": "/proc/none"}
+    places = {"HOME": home, "PYTHONSTARTUP": startup, "MATPLOTLIBRC": matplotlibrc}
     python = {"PYTHONWARNINGS": "default", "PYTHONDEVMODE": "1", "PYTHONOPTIMIZE": "1", "PYTHONUTF8": "0"}
     terminal = {"COLUMNS": "40", "NO_COLOR": "1", "LC_ALL": "C", "TZ": "Asia/Tokyo", "MPLBACKEND": "agg"}
-    without = {name: value for name, value in clean().items() if not name.startswith(("MPL", "XDG_"))}
+    without = {name: value for name, value in clean().items() if not name.startswith(("MPL", "XDG_", "IPYTHON"))}
     return without | {name: str(value) for name, value in (places | python | terminal).items()}
 
 
-def test_settings_of_a_user_change_nothing(checkout):
-    path = write(checkout / "notebooks" / "04-tiny.ipynb", {"sees": SEES.strip()})
+def test_settings_of_a_user_change_nothing_that_is_stored(tmp_path, user):
+    """Neither do they where the home cannot be written."""
+    path = write(tmp_path / "04-tiny.ipynb", {"sees": SEES.strip()})
     notebooks.main(["execute", str(path)])
-    stored, env = path.read_bytes(), of_a_user(checkout / "user")
+    stored, [output] = path.read_bytes(), outputs(path, "sees")
+    assert output.name == "stdout" and str(notebooks.ROOT) in output.text
     command = [sys.executable, "-m", "tools.notebooks", "execute", str(path)]
+    env = user | {"IPYTHONDIR": f"{user['HOME']}/.ipython", "HOME": "/proc/none"}
     subprocess.run(command, cwd=notebooks.ROOT, env=env, check=True, capture_output=True)
     assert path.read_bytes() == stored
-    env |= {"PYTHONPATH": str(notebooks.ROOT)}  # second to that of the checkout in which pytest runs
-    text = outputs(path, "sees")[0].text
-    path.write_bytes(stored.replace(str(notebooks.ROOT).encode(), str(checkout).encode()))
-    assert str(notebooks.ROOT) in text and len(outputs(path, "sees")) == 1
-    assert nbval(checkout, "notebooks/04-tiny.ipynb", env=env) == "1 passed"
+
+
+@pytest.mark.parametrize("home", [None, "/proc/none"], ids=["their home", "no home"])
+def test_settings_of_a_user_change_nothing_for_pytest(checkout, user, home):
+    path = write(checkout / "notebooks" / "04-tiny.ipynb", {"sees": SEES.strip()})
+    notebooks.main(["execute", str(path)])
+    text = path.read_text(encoding="utf-8").replace(str(notebooks.ROOT), str(checkout))  # whose tools are asked there
+    path.write_text(text, encoding="utf-8")
+    assert nbval(checkout, "notebooks/04-tiny.ipynb", env=user | ({"HOME": home} if home else {})) == "1 passed"
 
 
 REVERSED = "def pytest_collection_modifyitems(items):\n    items.reverse()\n"
