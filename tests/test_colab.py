@@ -3,13 +3,14 @@
 import ast
 import pathlib
 import re
+import shutil
 import sysconfig
 import venv
 
 import pytest
 from helpers import NOTEBOOKS, each_notebook, no, read
 
-from tools import notebooks
+from tools import colab, notebooks
 from tools.colab import not_a_clone, publish, trial
 
 # --- the first cell --------------------------------------------------------------------------
@@ -41,6 +42,57 @@ def test_first_cell_brings_the_package_and_nothing_else(elsewhere):
     added = trial(python, light, env)
     assert list(added) == ["resnet-nb"]
     assert f'"url": "https://github.com/{notebooks.repository()}"' in added["resnet-nb"]
+
+
+# --- checkouts of all kinds ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A small repository, not committed, and an empty folder beside it."""
+    if not shutil.which("git"):
+        pytest.skip("git is not installed")
+    clone = tmp_path / "a [clone] #1"
+    (clone / "in").mkdir(parents=True)
+    (tmp_path / "copy").mkdir()
+    for name, text in {"in/ä ö.txt": "kept", ".gitignore": "*.log", "a.log": "ignored"}.items():
+        (clone / name).write_text(text, encoding="utf-8")
+    colab.call("git", "init", "-q", cwd=clone)
+    return clone
+
+
+def copied(clone):
+    colab.copy_checkout(clone.parent / "copy", clone)
+    return {path.relative_to(clone.parent / "copy").as_posix() for path in (clone.parent / "copy").rglob("*.*")}
+
+
+def test_a_checkout_of_another_owner_is_read(clone, monkeypatch):
+    monkeypatch.setitem(colab.ENV, "GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(colab.NotebookError, match="dubious ownership"):
+        colab.call("git", "ls-files", cwd=clone)
+    assert colab.not_a_clone(clone) == ""
+    assert copied(clone) == {"in/ä ö.txt", ".gitignore"}
+
+
+def test_a_worktree_is_read(clone, tmp_path):
+    author = ["-c", "user.name=a", "-c", "user.email=a", "-c", "commit.gpgsign=false"]
+    colab.call("git", "add", ".", cwd=clone)
+    colab.call("git", *author, "commit", "-q", "-m", "all", cwd=clone)
+    colab.call("git", "worktree", "add", "-q", tmp_path / "tree", cwd=clone)
+    assert colab.not_a_clone(tmp_path / "tree") == ""
+    assert copied(tmp_path / "tree") == {"in/ä ö.txt", ".gitignore"}
+
+
+def test_why_a_checkout_cannot_be_copied_is_said(clone, tmp_path, monkeypatch):
+    assert colab.not_a_clone(clone / "in") == "this folder is no clone, it lies in one"
+    assert "git does not read this checkout: fatal: not a git repository" in colab.not_a_clone(tmp_path / "copy")
+    (tmp_path / "copy" / ".git").write_text("gitdir: /proc/none", encoding="utf-8")
+    assert "git does not read this checkout: fatal: not a git repository" in colab.not_a_clone(tmp_path / "copy")
+    monkeypatch.setattr(colab, "ROOT", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert colab.not_a_clone(clone) == "git is not installed"
+    with pytest.raises(SystemExit, match="^the trial publishes what git lists: git is not installed$"):
+        colab.main(["python3"])
 
 
 # --- no file but the package's ---------------------------------------------------------------

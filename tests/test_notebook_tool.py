@@ -1,8 +1,10 @@
 """The tool that executes the notebooks, on tiny ones."""
 
 import errno
+import os
 import pathlib
 import re
+import subprocess
 import sys
 
 import nbformat
@@ -131,6 +133,123 @@ def test_check_names_what_changed(copy, capsys):
     for part in ("form", "cell streams", "cell picture", "images/07-tiny.png"):
         assert part in message
     assert "cell clock" not in message and "cell announced" not in message
+
+
+def test_check_counts_cells_as_execute_stores_them(copy, capsys):
+    """An empty cell at the end is a matter of form."""
+    nb = read(copy)
+    nb.cells.append(new_code_cell(""))
+    nbformat.write(nb, copy)
+    with pytest.raises(SystemExit):
+        notebooks.main(["execute", "--check", str(copy)])
+    assert capsys.readouterr().err == f"{copy.name}: differs: form (metadata, order of keys or white space)\n"
+
+
+def test_a_file_that_is_no_notebook_is_named(tmp_path, capsys):
+    path = tmp_path / "07-tiny.ipynb"
+    path.write_text('{"cells": [', encoding="utf-8")
+    with pytest.raises(SystemExit, match="failed: .*07-tiny.ipynb"):
+        notebooks.main(["execute", str(path)])
+    assert re.fullmatch("07-tiny.ipynb: not a notebook that can be read .+\n", capsys.readouterr().err)
+    assert path.read_text(encoding="utf-8") == '{"cells": ['
+
+
+# --- what the kernels inherit, here and under pytest ------------------------------------------
+
+SEES = """
+import os, shutil, sys, time, matplotlib, pandas
+from IPython import get_ipython
+print(pandas.get_option("display.max_rows"), matplotlib.rcParams["font.size"], matplotlib.get_backend())
+print(sys.flags.optimize, sys.flags.dev_mode, sys.warnoptions, os.environ.get("NO_COLOR"), sys.path[0] or sys.path[1])
+print(shutil.get_terminal_size().columns, time.tzname, open(os.devnull).encoding, get_ipython().ast_node_interactivity)
+import matplotlib.pyplot  # says on stderr where it cannot write
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """What pytest and the kernels take from a checkout, with two small chapters and a notebook that is none."""
+    for name in ("conftest.py", "tools/__init__.py", "tools/kernels.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((notebooks.ROOT / name).read_bytes())
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    for name in ("04-tiny", "05-more"):
+        path = write(tmp_path / "notebooks" / f"{name}.ipynb", {"a": "x = 1", "b": "x += 1\nx", "c": "x += 1\nx"})
+        notebooks.main(["execute", str(path)])
+    write(tmp_path / "notebooks" / "Untitled.ipynb", {"a": "1 / 0"})
+    return tmp_path
+
+
+def clean():
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+
+
+def nbval(folder, *options, env=None):
+    """What `pytest --nbval notebooks` says first at its end, such as `1 failed`."""
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval", *(options or ["notebooks"])]
+    done = subprocess.run(command, cwd=folder, env=env or clean(), capture_output=True, encoding="utf-8")
+    return re.match(r"\d+ \w+", done.stdout.splitlines()[-1])[0]
+
+
+@pytest.fixture
+def user(tmp_path):
+    """An environment in which everything is set that a person may have set; HOME has an IPython of their own."""
+    home = tmp_path / "home"
+    profile, matplotlibrc = home / ".ipython" / "profile_default", home / "matplotlibrc"
+    (profile / "startup").mkdir(parents=True)
+    startup = profile / "startup" / "own.py"
+    startup.write_text("import pandas\npandas.set_option('display.max_rows', 5)\n", encoding="utf-8")
+    settings = "c.InteractiveShell.ast_node_interactivity = 'all'\nc.InlineBackend.figure_formats = {'svg'}\n"
+    (profile / "ipython_kernel_config.py").write_text(settings, encoding="utf-8")
+    matplotlibrc.write_text("font.size: 30\n", encoding="utf-8")
+    places = {"HOME": home, "PYTHONSTARTUP": startup, "MATPLOTLIBRC": matplotlibrc}
+    python = {"PYTHONWARNINGS": "default", "PYTHONDEVMODE": "1", "PYTHONOPTIMIZE": "1", "PYTHONUTF8": "0"}
+    terminal = {"COLUMNS": "40", "NO_COLOR": "1", "LC_ALL": "C", "TZ": "Asia/Tokyo", "MPLBACKEND": "agg"}
+    without = {name: value for name, value in clean().items() if not name.startswith(("MPL", "XDG_", "IPYTHON"))}
+    return without | {name: str(value) for name, value in (places | python | terminal).items()}
+
+
+def test_settings_of_a_user_change_nothing_that_is_stored(tmp_path, user):
+    """Neither do they where the home cannot be written."""
+    path = write(tmp_path / "04-tiny.ipynb", {"sees": SEES.strip()})
+    notebooks.main(["execute", str(path)])
+    stored, [output] = path.read_bytes(), outputs(path, "sees")
+    assert output.name == "stdout" and str(notebooks.ROOT) in output.text
+    command = [sys.executable, "-m", "tools.notebooks", "execute", str(path)]
+    env = user | {"IPYTHONDIR": f"{user['HOME']}/.ipython", "HOME": "/proc/none"}
+    subprocess.run(command, cwd=notebooks.ROOT, env=env, check=True, capture_output=True)
+    assert path.read_bytes() == stored
+
+
+@pytest.mark.parametrize("home", [None, "/proc/none"], ids=["their home", "no home"])
+def test_settings_of_a_user_change_nothing_for_pytest(checkout, user, home):
+    path = write(checkout / "notebooks" / "04-tiny.ipynb", {"sees": SEES.strip()})
+    notebooks.main(["execute", str(path)])
+    text = path.read_text(encoding="utf-8").replace(str(notebooks.ROOT), str(checkout))  # whose tools are asked there
+    path.write_text(text, encoding="utf-8")
+    assert nbval(checkout, "notebooks/04-tiny.ipynb", env=user | ({"HOME": home} if home else {})) == "1 passed"
+
+
+REVERSED = "def pytest_collection_modifyitems(items):\n    items.reverse()\n"
+
+
+@pytest.mark.parametrize(
+    "options, passed",
+    [
+        (["-p", "reordered", "notebooks"], 6),
+        (["-p", "reordered", "-n", "2", "--dist", "worksteal", "notebooks"], 6),
+        (["-n", "2", "--dist", "loadgroup", "notebooks"], 6),
+        (["notebooks/04-tiny.ipynb::Cell 1"], 2),
+        (["--lf", "notebooks"], 3),
+    ],
+    ids=lambda options: " ".join(options) if isinstance(options, list) else "",
+)
+def test_cells_run_in_order_after_those_they_need(checkout, options, passed):
+    (checkout / "reordered.py").write_text(REVERSED, encoding="utf-8")
+    failed = checkout / ".pytest_cache" / "v" / "cache" / "lastfailed"
+    failed.parent.mkdir(parents=True)
+    failed.write_text('{"notebooks/05-more.ipynb::Cell 2": true}', encoding="utf-8")
+    assert nbval(checkout, *options) == f"{passed} passed"
 
 
 # --- the address of the repository ------------------------------------------------------------
