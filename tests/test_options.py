@@ -112,6 +112,7 @@ CASES = {
         TRAIN.replace("--iterations 1", "--iterations 2"),
         lambda d: d.info["recipe"]["iterations"] == 2,
     ),
+    ("train", "--batch-size"): (f"{TRAIN} --batch-size 7", lambda d: d.info["recipe"]["batch_size"] == 7),
     ("train", "--time-limit"): (
         f"{TRAIN} --time-limit 0.001s".replace("--iterations 1", "--iterations 9"),
         lambda d: "stopped by the time limit" in d.said,
@@ -135,6 +136,7 @@ CASES = {
         SWEEP.replace("--iterations 1", "--iterations 2"),
         lambda d: d.info["recipe"]["iterations"] == 2,
     ),
+    ("sweep", "--batch-size"): (f"{SWEEP} --batch-size 7", lambda d: d.info["recipe"]["batch_size"] == 7),
     ("sweep", "--time-limit"): (
         f"{SWEEP} --time-limit 0.001s".replace("--iterations 1", "--iterations 9"),
         lambda d: "stopped by the time limit" in d.said,

@@ -62,9 +62,10 @@ class World:
 
     def largest(self, value: int) -> int:
         """The largest `value` of all processes, on each."""
-        values = torch.tensor(value)
-        if self.size > 1:
-            dist.all_reduce(values, dist.ReduceOp.MAX)
+        if self.size == 1:
+            return value
+        values = torch.tensor(value, device="cpu")  # whatever the program's default is
+        dist.all_reduce(values, dist.ReduceOp.MAX)
         return int(values)
 
     def copy_buffers(self, model: nn.Module) -> None:
