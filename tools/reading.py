@@ -58,6 +58,7 @@ def title(nb, name):
 
 def without_widgets(nb):
     """The notebook `nb`, changed: of what a kernel would draw, the text remains."""
+    nb.metadata.pop("widgets", None)  # for these nbconvert and myst-nb would load scripts
     for cell in code_cells(nb):
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)
