@@ -81,7 +81,7 @@ def ready(path):
         try:
             inspect(cell)
             embed(cell, path.parent)
-        except NotebookError as error:
+        except ValueError as error:  # also an address that is none
             raise NotebookError(f"{path.name}: {error}") from error
     ran = [cell for cell in code_cells(nb) if cell.execution_count]
     for above, cell in zip(ran, ran[1:]):
