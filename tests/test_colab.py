@@ -160,7 +160,7 @@ def test_notebooks_read_no_file_of_their_own(path):
         sources, pictures = [cell.source], []
         if cell.cell_type == "markdown":  # its solutions are code, and its pictures files
             sources = re.findall(r"```python\n(.*?)```", cell.source, re.DOTALL)
-            pictures = re.findall(r"!\[[^\]]*\]\((?!https:)[^)]*\)|<img\b[^>]*>", cell.source)
+            pictures = re.findall(r"!\[[^\]]*\]\((?!https:|attachment:)[^)]*\)|<img\b[^>]*>", cell.source)
         if "bootstrap" not in notebooks.tags(cell):
             wrong += [f"cell {cell.id}: {what}" for source in sources for what in reads(source)]
             wrong += [f"cell {cell.id}: {what}" for what in pictures]

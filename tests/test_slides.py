@@ -151,8 +151,8 @@ def make_slides(tmp_path, monkeypatch):
     monkeypatch.setattr(slides, "NOTES", tmp_path / "notes")
     monkeypatch.setattr(slides, "OUT", tmp_path / "build" / "slides")
 
-    def make(*cells, notes=NOTE, head=HEAD):
-        nbformat.write(new_notebook(cells=[head, *cells]), tmp_path / "notebooks" / "04-tiny.ipynb")
+    def make(*cells, notes=NOTE, head=HEAD, **metadata):
+        nbformat.write(new_notebook(cells=[head, *cells], metadata=metadata), tmp_path / "notebooks" / "04-tiny.ipynb")
         if notes is not None:
             (tmp_path / "notes" / "04-tiny.toml").write_bytes(notes if isinstance(notes, bytes) else notes.encode())
         slides.main()
@@ -164,10 +164,12 @@ def make_slides(tmp_path, monkeypatch):
 def test_what_a_teacher_leaves_is_shown(make_slides, tmp_path, capsys):
     cells, shown = as_a_teacher_leaves_it(tmp_path / "notebooks")
     (tmp_path / "notebooks" / "Untitled.ipynb").write_text("", encoding="utf-8")
-    out = make_slides(*cells, notes=b"\xef\xbb\xbf" + NOTE.encode())
+    widgets = {"application/vnd.jupyter.widget-state+json": {"1": {"model_name": "IntSliderModel"}}}  # as Colab stores them
+    out = make_slides(*cells, notes=b"\xef\xbb\xbf" + NOTE.encode(), widgets=widgets)
     for name in ("04-tiny.html", "04-tiny-handout.html"):
         pictures = Elements(out / name).attributes("img")
         assert {picture["alt"]: picture["src"] for picture in pictures} == shown
+        assert not [script for script in Elements(out / name).attributes("script") if ":" in script.get("src", "")]
         assert "as &lt;it&gt; is" in (out / name).read_text(encoding="utf-8")
     assert capsys.readouterr().err == "left out, since a chapter is called NN-words.ipynb: Untitled.ipynb\n"
 
@@ -204,6 +206,11 @@ UNFIT = {
     "error": ([ran(ERROR)], {}, r"04-tiny.ipynb: cell code ends in an error \(NameError: name 'f'\): mend it, then"),
     "missing": ([new_markdown_cell("![x](no.png)", id="a")], {}, "04-tiny.ipynb: cell a: there is no picture no.png"),
     "remote": ([new_markdown_cell("![x](http://x.y/z.png)", id="a")], {}, "04-tiny.ipynb: cell a: the picture http://x.y/z"),
+    "dead link": (
+        [new_markdown_cell("[x](05-gone.ipynb#a)", id="a")],
+        {},
+        "04-tiny.ipynb: cell a links to 05-gone.ipynb",
+    ),
     "no heading": ([], {"head": new_markdown_cell("## 04 Tiny")}, "04-tiny.ipynb: no Markdown cell has a heading: write one"),
     "no slide": ([], {"head": PLAIN, "notes": ""}, "04-tiny.ipynb: no cell is on a slide: choose a Slide Type"),
     "no notes": (

@@ -58,6 +58,7 @@ def title(nb, name):
 
 def without_widgets(nb):
     """The notebook `nb`, changed: of what a kernel would draw, the text remains."""
+    nb.metadata.pop("widgets", None)  # for these nbconvert and myst-nb would load scripts
     for cell in code_cells(nb):
         for output in cell.outputs:
             output.get("data", {}).pop(WIDGET, None)
@@ -80,7 +81,7 @@ def ready(path):
         try:
             inspect(cell)
             embed(cell, path.parent)
-        except NotebookError as error:
+        except ValueError as error:  # also an address that is none
             raise NotebookError(f"{path.name}: {error}") from error
     ran = [cell for cell in code_cells(nb) if cell.execution_count]
     for above, cell in zip(ran, ran[1:]):

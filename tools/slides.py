@@ -29,6 +29,7 @@ NOTES = ROOT / "docs" / "notes"
 OUT = ROOT / "build" / "slides"
 ENDINGS = {"deck": ".html", "handout": "-handout.html"}  # of the pages
 UNSAID = ("## Where to go next", "## Exercises")  # parts of a cell that are for readers
+LINK = re.compile(r"\]\((\d\d-[\w-]+)\.ipynb(?=[)#])")  # to another chapter, or to a place in it
 BEGINS = ("slide", "subslide")  # the others, "-" and "fragment", go on
 
 
@@ -45,7 +46,7 @@ def offline(nb, ending):
     nb = for_readers(nb)
     for cell in nb.cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d-[\w-]+)\.ipynb\)", rf"](\1{ending})", cell.source)
+            cell.source = LINK.sub(rf"](\1{ending}", cell.source)
     return nb
 
 
@@ -172,6 +173,10 @@ def chapter(path):
         nb = ready(path)
     except NotebookError as error:
         raise DeckError(str(error)) from error
+    for cell in nb.cells:
+        for name in LINK.findall(cell.source) if cell.cell_type == "markdown" else ():
+            if not (path.parent / f"{name}.ipynb").exists():
+                raise DeckError(f"{path.name}: cell {cell.id} links to {name}.ipynb, which is not there")
     if not slides(nb):
         raise DeckError(f"{path.name}: no cell is on a slide: choose a Slide Type in JupyterLab's Property Inspector")
     try:
