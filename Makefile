@@ -25,8 +25,8 @@ lab: $(READY) ## open the notebooks in JupyterLab
 	$(PY) -m jupyterlab --ServerApp.root_dir=notebooks $(ROOT_FLAG) $(LAB_ARGS)
 
 test: $(READY) ## lint, run the tests, then every notebook against its stored outputs
-	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
+	$(PY) -m ruff check --no-cache .
+	$(PY) -m ruff format --no-cache --check .
 	$(PY) -m pytest $(PARALLEL) tests
 	$(PY) -m pytest $(PARALLEL) --nbval notebooks/
 

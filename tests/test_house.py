@@ -7,6 +7,7 @@ import pathlib
 import re
 
 import pytest
+from helpers import NOTEBOOKS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "resnet_nb"
@@ -139,7 +140,7 @@ def test_no_module_is_long():
 def test_a_module_that_a_notebook_imports_names_the_notebook():
     """In its first line: "(notebooks 08, 11)"; ranges such as 01-03 count."""
     users = {}
-    for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    for notebook in NOTEBOOKS:
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "code" and "resnet_nb" in (source := "".join(cell["source"])):
                 source = re.sub(r"^(\s*)[%!].*", r"\1pass", source, flags=re.M)
@@ -162,7 +163,7 @@ def test_a_module_that_a_notebook_imports_names_the_notebook():
 def test_every_file_that_is_named_is_there():
     """In the prose of the notebooks, the pages and the notes: a move leaves no dead path."""
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "docs" / "notes").glob("*.toml")]
-    for page in [*pages, *sorted((ROOT / "notebooks").glob("*.ipynb"))]:
+    for page in [*pages, *NOTEBOOKS]:
         text = page.read_text(encoding="utf-8")
         for path in set(re.findall(r"\b(?:resnet_nb|tests|tools|docs|notebooks)/[\w./-]*\w\.[a-z]{2,5}\b", text)):
             assert (ROOT / path).exists(), f"{page.name} names {path}, which is not there"

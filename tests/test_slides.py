@@ -197,6 +197,11 @@ UNFIT = {
     ),
     "own SVG": ([ran(picture("image/svg+xml"))], {}, "04-tiny.ipynb: a picture of cell code has no alternative text"),
     "cleared": ([ran(count=None)], {}, "04-tiny.ipynb: cell code is not executed: run make notebooks"),
+    "outputs cleared": (
+        [ran(), new_code_cell("2", id="b", execution_count=2)],
+        {},
+        "04-tiny.ipynb: no cell has an output: run make notebooks",
+    ),
     "half way": ([ran(), new_code_cell("2", id="b")], {}, "04-tiny.ipynb: cell b is not executed: run make notebooks"),
     "order": (
         [ran(count=2), new_code_cell("2", id="b", execution_count=1)],

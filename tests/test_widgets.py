@@ -4,12 +4,12 @@ import base64
 import html
 import io
 import json
-import pathlib
 import re
 
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+from helpers import NOTEBOOKS
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
 
@@ -18,7 +18,6 @@ from resnet_nb.data import shapes10
 from resnet_nb.errors import InputError
 from tools import notebooks as tool
 
-NOTEBOOKS = sorted((pathlib.Path(__file__).resolve().parent.parent / "notebooks").glob("*.ipynb"))
 WITH_SLIDERS = [path for path in NOTEBOOKS if "widgets.explore(" in path.read_text(encoding="utf-8")]
 
 
