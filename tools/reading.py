@@ -84,11 +84,11 @@ def ready(path):
         except ValueError as error:  # also an address that is none
             raise NotebookError(f"{path.name}: {error}") from error
     ran = [cell for cell in code_cells(nb) if cell.execution_count]
-    if len(ran) > 1 and not any(cell.outputs for cell in ran):  # some programs clear them and keep the counts
-        raise NotebookError(f"{path.name}: no cell has an output: run make notebooks")
     for above, cell in zip(ran, ran[1:]):
         if cell.execution_count < above.execution_count:  # a copy has that of its original
             raise NotebookError(f"{path.name}: cell {cell.id} is executed before one above it: run make notebooks")
+    if len(ran) > 1 and not any(cell.outputs for cell in ran):  # some programs clear them and keep the counts
+        raise NotebookError(f"{path.name}: no cell has an output: run make notebooks")
     return nb
 
 
