@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resnet_nb.anatomy import bare
 from resnet_nb.errors import InputError, first_line, require_positive
+from resnet_nb.models import modes_kept
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -81,14 +82,8 @@ def grad_cam(model: nn.Module, images: Tensor, labels: Tensor, layer: nn.Module)
 @contextlib.contextmanager
 def _evaluated(model: nn.Module) -> Iterator[nn.Module]:
     """The network in eval mode, not compiled, so that it sees new hooks; afterwards every module has the mode that it had."""
-    net = bare(model)
-    modes = {module: module.training for module in net.modules()}
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield net.eval()
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with modes_kept(bare(model)) as net, torch.compiler.set_stance("force_eager"):
+        yield net.eval()
 
 
 def _require_batch(images) -> None:

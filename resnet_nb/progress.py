@@ -1,6 +1,7 @@
 """What stdout and stderr show: bars, which the command line switches on, and notes. A stream that ends stops no training."""
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -144,7 +145,10 @@ def _tqdm() -> "type[tqdm]":
     """Imported late: with a bad variable it cannot be."""
     try:
         from tqdm import tqdm
-    except ValueError as error:
+
+        with tqdm(None, desc="", total=1, file=io.StringIO()) as trial:  # some are read only now
+            trial.refresh()
+    except (ValueError, TypeError, KeyError, IndexError, Warning) as error:
         names = " or ".join(sorted(name for name in os.environ if name.startswith("TQDM_")))
         raise InputError(f"the environment variable {names} has a value that tqdm cannot read ({first_line(error)})") from error
     return tqdm

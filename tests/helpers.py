@@ -71,6 +71,8 @@ def as_a_teacher_leaves_it(folder):
         v4.new_raw_cell("as <it> is", id="raw"),
         v4.new_code_cell("", id="empty"),
     ]
+    for cell in cells:
+        cell.metadata["slideshow"] = {"slide_type": "-"}  # on the slide above
     cells[0].attachments = {"image.png": {"image/png": DOT}}
     dot = f"data:image/png;base64,{DOT}"
     shown = {"file": dot, "pasted": dot, "tag": dot, "image/jpeg": "data:image/jpeg;base64,/9j/4AAQ"}

@@ -6,15 +6,17 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import PIL.Image
 import pytest
 import torch
 
-from resnet_nb import OLDEST_TORCH, __version__, progress, train
+from resnet_nb import OLDEST_TORCH, __version__, cli, progress, train
 from resnet_nb.bench import Bench, bench
 from resnet_nb.cli import COMMANDS, OPTION_OF, WELCOME, commands, main, parser
 from resnet_nb.data import load, shapes10
@@ -527,3 +529,33 @@ def test_a_loss_that_is_not_finite_is_a_failure_of_the_training(capsys, tmp_path
         and out == ""
     )
     assert not (tmp_path / "out" / "weights.safetensors").exists()
+
+
+def test_ctrl_c_while_pytorch_loads_is_not_lost():
+    """Some packages swallow a KeyboardInterrupt in their import."""
+
+    class Loading:
+        def __enter__(self):
+            with suppress(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        def __exit__(self, *error):
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        with cli._interrupted_after(), Loading():
+            pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_variable_that_pytorch_cannot_read_is_one_line():
+    env = os.environ | {"TORCH_LOGS": "foo"}
+    done = subprocess.run(
+        [sys.executable, "-m", "resnet_nb", "describe", "cifar-resnet8"],
+        env=env,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: PyTorch cannot be loaded")
+    assert done.stderr.count("\n") == 1

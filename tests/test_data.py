@@ -613,6 +613,18 @@ def test_download_starts_anew_where_the_server_cannot_resume(fake, server):
     assert len(server.requests) == 2
 
 
+def test_a_server_that_cannot_resume_and_breaks_off_earlier_costs_nothing(fake, server):
+    server.ranges = False
+    for cut in (20_001, 7_000):
+        server.cut = cut
+        with pytest.raises(InputError):
+            load("cifar10", download=True)
+        assert (fake.path / "data" / f"{CIFAR10.filename}.part").read_bytes() == fake.archive[:20_001]
+    server.ranges, server.cut = True, None
+    fake.assert_read(load("cifar10", download=True))
+    assert server.requests[-1] == "bytes=20001-"
+
+
 def test_a_wrong_archive_is_explained(fake, server):
     server.archive = fake.archive[:-1] + bytes([fake.archive[-1] ^ 1])
     with pytest.raises(InputError) as caught:

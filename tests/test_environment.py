@@ -128,7 +128,9 @@ def test_an_integer_of_the_environment(monkeypatch):
             from_environment("COUNT", 7, most=8)
 
 
-@pytest.mark.parametrize("variable", ["TQDM_MININTERVAL=abc", "TQDM_NCOLS=wide", "TQDM_DELAY="])
+@pytest.mark.parametrize(
+    "variable", ["TQDM_MININTERVAL=abc", "TQDM_DELAY=", "TQDM_BAR_FORMAT={foo}", "TQDM_GUI=1", "TQDM_WRITE_BYTES=1"]
+)
 def test_a_setting_that_tqdm_cannot_read_is_named_in_one_line(variable):
     name, _, value = variable.partition("=")
     command = [sys.executable, "-m", "resnet_nb", "describe", "cifar-resnet8"]

@@ -31,7 +31,7 @@ from resnet_nb.errors import STOP_SIGNALS, InputError, Interrupted, InUseError, 
 from resnet_nb.models import build
 from resnet_nb.recipes import WARMUP_ERROR
 from resnet_nb.runs import checkpoint, run
-from resnet_nb.runs.folder import RunFolder
+from resnet_nb.runs.folder import RunFolder, load_run
 from resnet_nb.train import Recipe, Trainer
 
 NET = "cifar-resnet8"
@@ -853,3 +853,44 @@ def test_the_warm_up_ends_when_the_training_error_is_below_80_percent(data, ever
     assert rates == pytest.approx([recipe.learning_rate(i, warmup) for i in range(400)])
     assert [line["warmup"] for line in trainer.log] == [min(line["iteration"], warmup) for line in trainer.log]
     assert [line["lr"] for line in trainer.log] == pytest.approx([rates[line["iteration"] - 1] for line in trainer.log])
+
+
+@pytest.mark.parametrize("gone", ["deleted", "renamed"])
+def test_a_run_does_not_write_into_the_folder_of_another_one(data, tmp_path, gone):
+    """The folder is removed in the middle, and another run begins under its name."""
+    out = tmp_path / "run"
+
+    def begin_another(trainer):
+        shutil.rmtree(out) if gone == "deleted" else out.rename(tmp_path / "old")
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Trainer, "step", ordinary)
+            stop_at(out, data, 3, seed=9)
+
+    ordinary = Trainer.step
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingStopped, match="was removed or renamed"):
+        meddle(patch, 5, before=begin_another)
+        train(out, data)
+    assert checkpoint.load(out)[0]["settings"]["seed"] == 9 and not (out / "weights.safetensors").exists()
+    assert train(out, data, seed=9)["iteration"] == 12
+    assert continued_at(out) == [3]
+
+
+@pytest.mark.parametrize("change", [{"device": None}, {"versions": None}, {"resumed": "x"}, {"resumed": [{}]}])
+def test_an_incomplete_run_json_is_told(data, tmp_path, change):
+    stop_at(tmp_path, data, 4)
+    path = tmp_path / "run.json"
+    info = json.loads(path.read_text(encoding="utf-8")) | change
+    path.write_text(json.dumps({key: value for key, value in info.items() if value is not None}), encoding="utf-8")
+    with pytest.raises(InputError, match="run.json is damaged"):
+        train(tmp_path, data)
+
+
+@pytest.mark.parametrize("key", ["source", "data", "recipe"])
+def test_a_finished_run_without_a_part_of_run_json_is_told(data, tmp_path, key):
+    train(tmp_path, data)
+    path = tmp_path / "run.json"
+    info = json.loads(path.read_text(encoding="utf-8"))
+    del info[key]
+    path.write_text(json.dumps(info), encoding="utf-8")
+    with pytest.raises(InputError, match="is damaged"):
+        load_run(tmp_path)

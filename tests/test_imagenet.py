@@ -351,7 +351,11 @@ def train_quietly(world, pictures, out):
     """Body of a rank; its lines on stderr go into a file beside the run."""
     with open(Path(out).parent / f"stderr{world.rank}", "w", encoding="utf-8") as file, contextlib.redirect_stderr(file):
         try:
-            train_files(pictures, out, world=world)
+            files = data.load(pictures, augmentation=SMALL)
+            bad = os.fsdecode(files.test_files[1])  # the second image is tested by the second process
+            Path(bad).with_suffix(".bad").write_bytes(b"")  # damaged after the look at the beginning
+            files.test_files[1] = os.fsencode(Path(bad).with_suffix(".bad"))
+            run("resnet18", files, Path(out), RECIPE, 1, overrides=WIDTH, world=world)
         except (InputError, TrainingStopped):
             sys.exit(2)
 
@@ -359,9 +363,9 @@ def train_quietly(world, pictures, out):
 def test_a_damaged_image_of_another_process_is_named_too(tmp_path, files):
     root = make_pictures(tmp_path / "tiny", 30, 7)
     bad = root / Path(os.fsdecode(files.test_files[1])).relative_to(Path(os.fsdecode(files.test_files[1])).parents[2])
-    bad.write_bytes(bad.read_bytes()[:40])  # the second image is tested by the second process
+    bad = bad.with_suffix(".bad")
     assert finish(start(train_quietly, root, tmp_path / "run")) == [2, 2]
-    assert f"error: process 1: cannot decode {bad}" in (tmp_path / "stderr1").read_text(encoding="utf-8")
+    assert f"error: process 1: cannot read {bad}" in (tmp_path / "stderr1").read_text(encoding="utf-8")
 
 
 def test_the_global_generator_is_left_to_the_network(files):
@@ -563,8 +567,9 @@ def test_the_command_trains_with_two_processes(tmp_path):
     port = free_port()
     assert finish([start_process(command, rank, port, args, tmp_path / f"seen{rank}") for rank in range(2)]) == [0, 0]
     first, second = ((tmp_path / f"seen{rank}").read_text(encoding="utf-8").split() for rank in range(2))
-    assert first[:3] == ["mean", "workers", "training"]  # one process looks at the images before the training, once
-    assert second[0] == "training" and len(second) == len(first) - 2
+    # one process looks at the images before the training, once
+    assert first[:4] == ["mean", "workers", "workers", "training"]
+    assert second[0] == "training" and len(second) == len(first) - 3
     info = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert info["processes"] == 2 and info["recipe"]["augmentation"]["shorter_side"] == [256, 480]
     assert augmentation_of(info["recipe"]) == RECIPES["imagenet"].augmentation

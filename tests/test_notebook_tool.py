@@ -114,6 +114,22 @@ def test_cell_that_takes_too_long_is_named(tmp_path, capsys):
     assert "cell 0 (endless): CellTimeoutError" in capsys.readouterr().err
 
 
+def test_what_is_saved_meanwhile_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    path = write(tmp_path / "open.ipynb")
+    execute = notebooks.execute
+
+    def save_meanwhile(path, timeout):
+        fresh = execute(path, timeout)
+        path.write_bytes(b"the editor's")
+        return fresh
+
+    monkeypatch.setattr(notebooks, "execute", save_meanwhile)
+    with pytest.raises(SystemExit):
+        notebooks.main(["execute", str(path)])
+    assert path.read_bytes() == b"the editor's"
+    assert "open.ipynb: was saved while it was executed" in capsys.readouterr().err
+
+
 def test_check_accepts_what_execute_wrote(copy):
     before = copy.read_bytes()
     notebooks.main(["execute", "--check", str(copy)])

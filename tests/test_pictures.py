@@ -1,16 +1,24 @@
 """What people have: pictures of every kind, folders with all that gets into them, and readers that fail."""
 
 import io
+import itertools
+import multiprocessing
 import os
+import shutil
+import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import unicodedata
 import warnings
+import zlib
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+import torch
 from helpers import make_pictures
 from torch.utils.data import DataLoader
 
@@ -30,11 +38,18 @@ def saved(image, form, **settings):
     return content
 
 
+def read(content):
+    """What is made of a file with this content."""
+    with tempfile.NamedTemporaryFile() as file, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file.write(content.getvalue())
+        file.flush()
+        return read_image(file.name)
+
+
 def seen(content):
     """What arrives: (H, W, 3)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        return np.asarray(read_image(content))
+    return np.asarray(read(content))
 
 
 def one_line(caught):
@@ -86,7 +101,19 @@ def test_gray_of_any_depth_arrives_with_its_levels(kind):
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_values_without_a_range_are_refused(kind):
     with pytest.raises(InputError, match="no fixed range; save it with 8 or 16 bits"):
-        read_image(saved(PIL.Image.fromarray(DEEP.astype(kind)), "TIFF"))
+        read(saved(PIL.Image.fromarray(DEEP.astype(kind)), "TIFF"))
+
+
+def png(depth, color, rows, **chunks):
+    """A PNG of 1x2 or 2x2 pixels, which Pillow cannot write: rows of one byte or of six."""
+    width = 1 if color else 8 // depth
+    data = b"".join(b"\0" + rows[i : i + len(rows) // 2] for i in (0, len(rows) // 2))
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, 2, depth, color, 0, 0, 0))]
+    parts += [(name.encode(), content) for name, content in chunks.items()] + [(b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    return io.BytesIO(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in parts)
+    )
 
 
 CLEAR = {
@@ -98,6 +125,9 @@ CLEAR = {
     "L with a clear level": lambda: saved(PIL.Image.new("L", (2, 2), 7), "PNG", transparency=7),
     "1 bit with a clear level": lambda: saved(PIL.Image.new("1", (2, 2), 0), "PNG", transparency=0),
     "16 bits with a clear level": lambda: saved(PIL.Image.fromarray(np.full((2, 2), 999, np.uint16)), "PNG", transparency=999),
+    "2 bits with a clear level": lambda: png(2, 0, bytes([0b01010101]) * 2, tRNS=b"\0\1"),
+    "4 bits with a clear level": lambda: png(4, 0, bytes([0x11]) * 2, tRNS=b"\0\1"),
+    "16 bits RGB with a clear color": lambda: png(16, 2, bytes(range(1, 7)) * 2, tRNS=bytes(range(1, 7))),
     "WebP": lambda: saved(PIL.Image.new("RGBA", (2, 2), (0, 0, 0, 0)), "WEBP", lossless=True),
     "TIFF": lambda: saved(PIL.Image.new("RGBA", (2, 2), (9, 9, 9, 0)), "TIFF"),
 }
@@ -117,22 +147,52 @@ def test_a_drawing_on_a_transparent_ground_is_seen():
     np.testing.assert_array_equal(seen(saved(image, "PNG")), want)
 
 
-@pytest.mark.parametrize("orientation", range(10))
-def test_a_picture_is_turned_as_its_exif_says(orientation):
-    """The eight orientations of EXIF as what is at the first row and the first column; others are not defined."""
+TURNED = {
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+FORMS = {  # of one picture, 3x4, with a tag 274 in its metadata
+    "PNG": lambda exif: saved(PIL.Image.fromarray(GRAY[:3]), "PNG", exif=exif),
+    "WebP": lambda exif: saved(PIL.Image.fromarray(GRAY[:3]).convert("RGB"), "WEBP", exif=exif, lossless=True),
+    "TIFF": lambda exif: saved(PIL.Image.fromarray(GRAY[:3]), "TIFF", tiffinfo={274: exif[274]}),
+    "TIFF, packed": lambda exif: saved(
+        PIL.Image.fromarray(GRAY[:3]), "TIFF", tiffinfo={274: exif[274]}, compression="tiff_lzw"
+    ),
+    "TIFF, 16 bits": lambda exif: saved(PIL.Image.fromarray(DEEP[:3]), "TIFF", tiffinfo={274: exif[274]}),
+    "TIFF, alpha": lambda exif: saved(PIL.Image.fromarray(GRAY[:3]).convert("RGBA"), "TIFF", tiffinfo={274: exif[274]}),
+}
+
+
+@pytest.mark.parametrize("form, orientation", [*itertools.product(FORMS, [1, *TURNED]), ("PNG", 0), ("PNG", 9)])
+def test_a_picture_is_turned_as_its_exif_says(form, orientation):
+    """The eight orientations of EXIF; others are not defined."""
     exif = PIL.Image.Exif()
-    exif[0x0112] = orientation
-    turned = {
-        2: np.fliplr,
-        3: lambda a: np.rot90(a, 2),
-        4: np.flipud,
-        5: lambda a: a.T,
-        6: lambda a: np.rot90(a, -1),
-        7: lambda a: np.rot90(a, 2).T,
-        8: np.rot90,
-    }.get(orientation, lambda a: a)(GRAY[:3])
-    content = saved(PIL.Image.fromarray(GRAY[:3]), "PNG", exif=exif)
-    np.testing.assert_array_equal(seen(content), np.stack([turned] * 3, 2))
+    exif[274] = orientation
+    turned = TURNED.get(orientation, np.array)(GRAY[:3])
+    np.testing.assert_array_equal(seen(FORMS[form](exif)), np.stack([turned] * 3, 2))
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "JPEG"])
+def test_damaged_metadata_cost_no_picture(form):
+    exif = PIL.Image.Exif()
+    exif[274] = 1
+    whole, rng = exif.tobytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(3):
+            damaged[rng.integers(6, len(whole))] = rng.integers(256)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = saved(PIL.Image.new("RGB", (8, 8), (9, 99, 199)), form, exif=bytes(damaged))
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(content.getvalue())
+                file.flush()
+                assert read_image(file.name).size == (8, 8)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP", "BMP", "PPM"])
@@ -229,14 +289,14 @@ def test_what_is_left_out_is_told_with_its_number(pictures, augmentation, capsys
     (pictures / "train" / "loose.png").write_bytes(b"")
     assert len(load(pictures, augmentation=augmentation).train_labels) == 14
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"note: left out of {pictures / 'train'}: 1 in no class folder, cat: ")
+    assert line.startswith(f"note: left out of {pictures / 'train'}: 1 in no class folder (loose.png), cat: ")
     for what in (
         "3 in subfolders",
         "1 of no known kind of image (.heic)",
         "(.jfif)",
         "(no extension)",
         "1 broken link",
-        "1 no file",
+        "1 special file",
     ):
         assert what in line
 
@@ -296,24 +356,34 @@ def test_sizes_are_counted(pictures):
         load(pictures)
 
 
-def test_white_drawings_on_white_are_told(pictures, capsys):
-    for i, color in enumerate(("white", "white", "black")):
+@BOTH
+def test_what_reading_takes_from_pictures_is_told(pictures, augmentation, capsys):
+    """White drawings on white, all clear ones, 12 bits in 16, pages: each with the first file."""
+    cat = pictures / "train" / "cat"
+    for i, color in enumerate(("white", "black")):
         image = PIL.Image.new("RGBA", (20, 16), (0, 0, 0, 0))
         image.paste(color, (3, 3, 9, 9 + i))
-        image.save(pictures / "train" / "cat" / f"{i}.png")
-    PIL.Image.new("RGBA", (20, 16)).save(pictures / "train" / "cat" / "4.png")  # there is nothing to see
-    load(pictures)
-    assert capsys.readouterr().err.startswith("note: nothing is seen of 2 of 24 images: white drawings")
-
-
-def test_the_range_of_16_bits_is_told(pictures, capsys):
-    """12 bits in a file of 16 give black pictures: the note says so."""
+        image.save(cat / f"{i}.png")
+    PIL.Image.new("RGBA", (20, 16), (0, 0, 0, 0)).save(cat / "2.png")
     gray = np.random.default_rng(0).integers(0, 4096, (16, 20), dtype=np.uint16)
     gray[0, 0] = 4095
-    PIL.Image.fromarray(gray).save(pictures / "train" / "cat" / "0.png")
-    load(pictures)
-    told = "16 bits a channel in 1 of 24 images: 65,535 becomes 255, and their highest value, 4,095, 16"
-    assert told in capsys.readouterr().err
+    PIL.Image.fromarray(gray).save(cat / "3.png")
+    page = PIL.Image.effect_noise((20, 16), 9)
+    page.save(cat / "4.tif", save_all=True, append_images=[page, page])
+    load(pictures, augmentation=augmentation)
+    told = capsys.readouterr().err
+    assert told.count("note: ") == 3 == told.count("\n")
+    assert f"16 bits a channel in 1 of {21 + 4 * (not augmentation)} images ({cat / '3.png'}): 65,535 becomes 255" in told
+    assert "their highest value, 4,095, 16" in told
+    assert f"of 2 of {21 + 4 * (not augmentation)} images ({cat / '0.png'}) nothing but white is seen" in told
+    assert f"images ({cat / '4.tif'}) the first of several pages or frames is taken" in told
+
+
+def test_a_test_image_that_cannot_be_decoded_is_told_before_a_training(pictures):
+    path = pictures / "test" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match="test/dog/1.png"):
+        load(pictures, augmentation=SMALL)
 
 
 def test_a_folder_without_train_says_what_it_has(pictures):
@@ -325,19 +395,51 @@ def test_a_folder_without_train_says_what_it_has(pictures):
 
 
 @BOTH
-def test_val_stands_for_test_unless_test_has_classes_too(pictures, augmentation, capsys):
+@pytest.mark.parametrize("others", ["loose", "of another class"])
+def test_val_stands_for_a_test_without_the_classes(pictures, augmentation, others, capsys):
     want = load(pictures, augmentation=augmentation)
     (pictures / "test").rename(pictures / "val")
-    (pictures / "test").mkdir()
-    (pictures / "test" / "0.png").write_bytes(b"")  # as the test images of ImageNet
+    folder = pictures / "test" / ("images" if others == "of another class" else "")
+    folder.mkdir(parents=True)
+    PIL.Image.effect_noise((20, 16), 9).save(folder / "0.png")  # as the test images of ImageNet
     np.testing.assert_array_equal(load(pictures, augmentation=augmentation).test_labels, want.test_labels)
     assert capsys.readouterr().err == ""
-    (pictures / "test" / "0.png").unlink()
-    for name in ("cat", "dog"):
-        (pictures / "test" / name).mkdir()
-        PIL.Image.effect_noise((20, 16), 9).save(pictures / "test" / name / "0.png")
-    assert len(load(pictures, augmentation=augmentation).test_labels) == 2
-    assert f"{pictures / 'val'} is left out" in capsys.readouterr().err
+
+
+@BOTH
+def test_of_test_and_val_one_is_left_out_with_a_note(pictures, augmentation, capsys):
+    shutil.copytree(pictures / "test", pictures / "val")
+    (pictures / "val" / "cat" / "0.png").unlink()
+    assert len(load(pictures, augmentation=augmentation).test_labels) == 4
+    assert (
+        capsys.readouterr().err == f"note: the test images are those of {pictures / 'test'}; {pictures / 'val'} is left out\n"
+    )
+
+
+def test_a_class_behind_a_broken_link_is_named(pictures, capsys):
+    (pictures / "train" / "bird").symlink_to("not-mounted")
+    load(pictures)
+    assert "1 in no class folder (bird, a broken link)" in capsys.readouterr().err
+
+
+def test_ones_own_pictures_count_beside_cifar10(pictures):
+    (pictures / "cifar-10-batches-py").mkdir()
+    assert load(pictures).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("source", [None, 3, b"d"])
+def test_a_source_of_another_type_is_refused(source):
+    with pytest.raises(InputError, match="the source of the data is"):
+        load(source)
+
+
+def test_a_folder_that_cannot_be_read_is_named(pictures, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match=r"cannot read .* \(Permission denied\)"):
+        load(pictures)
 
 
 @pytest.mark.parametrize("typed", ["~/d", "~/d/"])
@@ -347,7 +449,7 @@ def test_a_home_that_the_shell_left_is_found(pictures, typed, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "typed, told", [("", "empty"), ("~nobody-here/d", "no data at '~nobody-here/d'"), (__file__, "no folder")]
+    "typed, told", [("", "is ''"), ("~nobody-here/d", "no data at '~nobody-here/d'"), (__file__, "no folder")]
 )
 def test_a_source_that_is_no_folder_is_refused(typed, told):
     with pytest.raises(InputError, match=told):
@@ -420,6 +522,29 @@ def test_no_room_in_shared_memory_is_told_with_what_helps(files, monkeypatch):
     with pytest.raises(ReadingFailed, match=r"no room in /dev/shm .*--shm-size") as caught:
         next(files.test_batches(16))
     one_line(caught)
+
+
+def test_a_dead_reader_is_told_where_its_batch_is_awaited(files):
+    """Not in the middle of a step, whatever runs when it dies."""
+    batches = files.stream(8, 0).batches(0, 1000)
+    next(batches)
+    readers = multiprocessing.active_children()
+    assert readers
+    for reader in readers:
+        os.kill(reader.pid, signal.SIGKILL)
+    for reader in readers:
+        reader.join(20)
+    torch.randn(9).sum()  # a step; the handler of a dead child would raise here
+    with pytest.raises(ReadingFailed):
+        list(batches)
+
+
+def test_a_relative_folder_is_found_from_elsewhere(tmp_path, monkeypatch):
+    make_pictures(tmp_path / "d", 6, 3)
+    monkeypatch.chdir(tmp_path)
+    files = load("d", augmentation=SMALL)
+    monkeypatch.chdir("/")
+    assert len(next(files.test_batches(9))[1]) == 3
 
 
 def test_the_readers_end_with_their_loop(files, monkeypatch):

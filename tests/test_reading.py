@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import urllib.parse
 
 import nbformat
@@ -150,7 +151,8 @@ def test_what_lies_beside_the_chapters_is_left_alone(tmp_path, capsys):
         (tmp_path / name).write_text("", encoding="utf-8")
     (tmp_path / ".ipynb_checkpoints").mkdir()
     assert [path.name for path in chapters(tmp_path, say=True)] == ["00-c.ipynb", "01-a-b.ipynb"]
-    said = "left out, since a chapter is called NN-words.ipynb: 01-a-b-Copy1.ipynb, 1-d.ipynb, Untitled.ipynb\n"
+    said = "left out, since a chapter is called NN-words.ipynb, in small letters a to z and digits:"
+    said += " 01-a-b-Copy1.ipynb, 1-d.ipynb, Untitled.ipynb\n"
     assert capsys.readouterr() == ("", said)
     assert chapters(ROOT / "notebooks") == sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
 
@@ -170,6 +172,8 @@ def folder(tmp_path_factory):
     PIL.Image.new("L", (1, 1)).save(folder / "really.png", format="JPEG")
     (folder / "v.svg").write_text("<svg/>", encoding="utf-8")
     (folder / "words.png").write_text("version https://git-lfs.github.com/spec/v1", encoding="utf-8")
+    PIL.Image.effect_noise((64, 64), 99).save(folder / "cut.png")
+    os.truncate(folder / "cut.png", 200)
     (folder / "chart.pdf").write_bytes(b"%PDF-1.7")
     return folder
 
@@ -270,6 +274,8 @@ def test_what_is_no_picture_stays(folder, source):
         ("![W](attachment:gone.png)", "the picture attachment:gone.png is not attached to it: paste it again"),
         ("![W](https://example.org/a.png)", "the picture https://example.org/a.png is on the network: save it here"),
         ("<img src='//example.org/a.png'>", "the picture //example.org/a.png is on the network: save it here"),
+        ("![W](//[a.png)", r"the picture //\[a.png is at no address"),
+        ("![W](cut.png)", "the picture cut.png cannot be read"),
         ("![W](words.png)", "words.png is no picture for browsers: save it as PNG"),
         ("![W](chart.pdf)", "chart.pdf is no picture for browsers: save it as PNG"),
     ],

@@ -171,7 +171,10 @@ def test_what_a_teacher_leaves_is_shown(make_slides, tmp_path, capsys):
         assert {picture["alt"]: picture["src"] for picture in pictures} == shown
         assert not [script for script in Elements(out / name).attributes("script") if ":" in script.get("src", "")]
         assert "as &lt;it&gt; is" in (out / name).read_text(encoding="utf-8")
-    assert capsys.readouterr().err == "left out, since a chapter is called NN-words.ipynb: Untitled.ipynb\n"
+    assert (
+        capsys.readouterr().err
+        == "left out, since a chapter is called NN-words.ipynb, in small letters a to z and digits: Untitled.ipynb\n"
+    )
 
 
 def ran(*outputs, count=1, **cell):
@@ -224,8 +227,23 @@ UNFIT = {
         "docs/notes/04-tiny.toml: there is no such file: write in it what to say on",
     ),
     "no minutes": ([], {"notes": "[head]\nsay = 'x'"}, "docs/notes/04-tiny.toml: the note head must have a number `minutes`"),
+    "not a number": (
+        [],
+        {"notes": "[head]\nminutes = nan\nsay = 'x'"},
+        "docs/notes/04-tiny.toml: the note head must have a number `minutes`, above 0",
+    ),
+    "a conflict": (
+        [new_markdown_cell("<<<<<<< HEAD\na\n=======\nb\n>>>>>>> b", id="a")],
+        {},
+        "04-tiny.ipynb: cell a holds both sides of a merge conflict",
+    ),
+    "no address": ([new_markdown_cell("![x](//[a.png)", id="a")], {}, "04-tiny.ipynb: cell a: the picture //.a.png is at no"),
     "no text": ([], {"notes": "[head]\nminutes = 1"}, "docs/notes/04-tiny.toml: the note head must have a number `minutes`"),
-    "no table": ([], {"notes": "head = 1"}, "docs/notes/04-tiny.toml: the note head must have a number `minutes` and a text"),
+    "no table": (
+        [],
+        {"notes": "head = 1"},
+        "docs/notes/04-tiny.toml: the note head must have a number `minutes`, above 0, and",
+    ),
     "no list": (
         [],
         {"notes": "hide_code = 'a'\n" + NOTE},

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -268,3 +269,33 @@ def test_the_trial_of_one_image_leaves_no_trace(shapes):
         torch.manual_seed(5)
         assert torch.equal(torch.rand(3), drawn)
         assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+def test_the_default_type_is_put_back_when_the_last_thread_leaves():
+    torch.set_default_dtype(torch.float64)
+    try:
+        entered, leave = threading.Event(), threading.Event()
+
+        def stay():
+            with as_usual():
+                entered.set()
+                leave.wait(20)
+
+        other = threading.Thread(target=stay)
+        with as_usual():
+            other.start()
+            assert entered.wait(20)
+        assert torch.get_default_dtype() == torch.float32  # the other one still trains
+        leave.set()
+        other.join(20)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_an_evaluation_leaves_every_module_in_its_mode(shapes):
+    model = models.build("cifar-resnet8", width=4)
+    model.layer1.eval()  # a part that is frozen in a network that trains
+    modes = {name: module.training for name, module in model.named_modules()}
+    train.evaluate(model, shapes)
+    assert {name: module.training for name, module in model.named_modules()} == modes

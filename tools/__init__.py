@@ -13,5 +13,8 @@ def chapters(folder, say=False):
     found = sorted(path for path in folder.glob("*.ipynb") if not path.name.startswith("."))
     others = [path.name for path in found if not CHAPTER.fullmatch(path.name)]
     if say and others:
-        print(f"left out, since a chapter is called NN-words.ipynb: {', '.join(others)}", file=sys.stderr)
+        print(
+            f"left out, since a chapter is called NN-words.ipynb, in small letters a to z and digits: {', '.join(others)}",
+            file=sys.stderr,
+        )
     return [path for path in found if path.name not in others]

@@ -56,7 +56,7 @@ def canonical(nb):
     nb.cells = [cell for cell in nb.cells if cell.source.strip() or tags(cell)]
     nb.metadata = nbformat.from_dict(METADATA)
     for cell in nb.cells:
-        kept = {key: cell.metadata[key] for key in ("tags", "slideshow") if cell.metadata.get(key)}
+        kept = {key: cell.metadata[key] for key in ("tags", "slideshow", "raw_mimetype") if cell.metadata.get(key)}
         cell.metadata = nbformat.from_dict({"slideshow": {"slide_type": "skip"}} | kept)
     return without_widgets(nb)
 
@@ -108,11 +108,15 @@ def differences(path, fresh):
 
 def run(path, check=False, timeout=600):
     """Execute one notebook, then store or compare it, and say so on one line."""
-    began = time.perf_counter()
+    began, stored = time.perf_counter(), path.read_bytes()
     fresh = execute(path, timeout)
     if check and (found := list(differences(path, fresh))):
         raise NotebookError(f"{path.name}: differs: {', '.join(found)}")
     if not check:
+        if path.read_bytes() != stored:
+            raise NotebookError(
+                f"{path.name}: was saved while it was executed, and is left as it was saved: run make notebooks again"
+            )
         write_files(readme_figures(path, fresh) | {path: as_bytes(fresh)})
     print(f"{path.name}: executed in {time.perf_counter() - began:.1f} s", flush=True)
 

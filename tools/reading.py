@@ -96,6 +96,8 @@ def inspect(cell):
     """Refuse what a reader must not see."""
     if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
         raise NotebookError(f"cell {cell.id} is not executed: run make notebooks")
+    if re.search(r"^(<{7}|>{7}) ", cell.source, re.MULTILINE):
+        raise NotebookError(f"cell {cell.id} holds both sides of a merge conflict: choose one")
     for output in cell.get("outputs", ()):
         if output.output_type == "error" and "raises-exception" not in tags(cell):
             what = f"{output.ename}: {output.evalue}".partition("\n")[0]
@@ -137,7 +139,10 @@ def embed(cell, folder):
 
 def data_url(place, cell, folder):
     """The picture at a place that a cell names, as a `data:` address."""
-    url = urlsplit(place)
+    try:
+        url = urlsplit(place)
+    except ValueError as error:
+        raise NotebookError(f"cell {cell.id}: the picture {place} is at no address ({error})") from error
     if url.scheme == "data":
         return place
     if url.scheme == "attachment":
@@ -161,8 +166,11 @@ def kind_of(file, cell):
     try:
         with PIL.Image.open(file) as picture:
             kind = picture.get_format_mimetype()
+            picture.load()
     except PIL.UnidentifiedImageError:
         kind = None
+    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise NotebookError(f"cell {cell.id}: the picture {file.name} cannot be read ({error})") from error
     if kind not in PICTURES:
         raise NotebookError(f"cell {cell.id}: {file.name} is no picture for browsers: save it as PNG, JPEG, GIF, WebP or SVG")
     return kind

@@ -38,7 +38,7 @@ class DeckError(Exception):
 
 
 def slide_type(cell):
-    return cell.metadata.get("slideshow", {}).get("slide_type", "-")
+    return (cell.metadata.get("slideshow") or {}).get("slide_type", "skip")  # as make notebooks stores it
 
 
 def offline(nb, ending):
@@ -71,7 +71,7 @@ def slides(nb, leave_out=()):
         if slide_type(cell) in ("skip", "notes"):
             continue
         for part in parts(cell):
-            if part.source.startswith(UNSAID):
+            if part.source.partition("\n")[0].rstrip() in UNSAID:
                 continue
             if not found or slide_type(part) in BEGINS:
                 found.append([])
@@ -99,8 +99,9 @@ def read_notes(stem):
             raise DeckError(f"{key} must be a list of slides' names in quotation marks")
     for name, note in notes.items():
         given = note if isinstance(note, dict) else {}
-        if not isinstance(given.get("minutes"), int | float) or not isinstance(given.get("say"), str):
-            raise DeckError(f"the note {name} must have a number `minutes` and a text `say`")
+        minutes = given.get("minutes")
+        if type(minutes) not in (int, float) or not 0 < minutes < 600 or not isinstance(given.get("say"), str):
+            raise DeckError(f"the note {name} must have a number `minutes`, above 0, and a text `say`")
     return notes, options
 
 

@@ -5,15 +5,17 @@ once.
 """
 
 import argparse
-import ast
-import os
-import re
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from resnet_nb import __version__
+from resnet_nb.cli import typed
 from resnet_nb.errors import InputError, Interrupted, ReadingFailed, TrainingStopped, first_line
 from resnet_nb.progress import Outlet, leads, outlets, shown, status
 from resnet_nb.recipes import NETWORKS, PRECISIONS, RECIPE_LINES, SWEEP_LINES, TESTINGS
@@ -33,48 +35,6 @@ UNREAD = 128 + 13  # as if SIGPIPE had ended it, which Python ignores
 # what the settings of an InputError are called here
 OPTION_OF = {"out": "--out", "download": "--download", "device": "--device", "batch_size": "--batch-size"}
 OPTION_OF["processes"] = "torchrun --nproc-per-node"
-CONSTANTS = {"true": True, "false": False, "none": None, "null": None}  # in JSON or Python, in any case
-
-
-def _place(text: str) -> str:
-    """A path or a name; ~ is the home folder also after an equals sign, where shells leave it."""
-    place = os.path.expanduser(text)
-    if not text.strip():
-        raise argparse.ArgumentTypeError("a name or a path is wanted, got an empty text")
-    if place.startswith("~"):
-        raise argparse.ArgumentTypeError(f"there is no home folder for {text!r}; ./{text} is a folder of that name")
-    return place
-
-
-def _folder(text: str) -> Path:
-    return Path(_place(text))
-
-
-def _integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"an integer in digits is wanted, such as 8000, got {repr(text)[:40]}") from error
-
-
-def _override(text: str) -> tuple[str, object]:
-    key, equals, value = text.partition("=")
-    key, value = key.strip(), value.strip()
-    if not (key and equals and value):
-        raise argparse.ArgumentTypeError(f"an override is KEY=VALUE, for example shortcut=B, got {text!r}")
-    if value.lower() in CONSTANTS:
-        return key, CONSTANTS[value.lower()]
-    try:
-        return key, ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # no literal of Python: a word such as B or 3x3
-        return key, value
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"a time is a number with s, m or h (90s, 25m, 2h), got {text!r}")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 class Command(NamedTuple):
@@ -101,20 +61,24 @@ def _listed(names: dict[str, str]) -> str:
 OVERRIDES = "an override of models.build, such as shortcut=B, placement=a or bottleneck=true; repeatable"
 ARITHMETIC = "arithmetic of the network; the paper's is float32 (default)"
 NAME = _option("name", NETWORKS, "NAME")
-SIZE = _option("--size", "side of the image (default: 32 for cifar-*, 64 for tiny-preact, else 224)", "PIXELS", type=_integer)
+SIZE = _option(
+    "--size", "side of the image (default: 32 for cifar-*, 64 for tiny-preact, else 224)", "PIXELS", type=typed.integer
+)
 RECIPE = _option("--recipe", "one of those below (default: cifar)", "R", default="cifar")
-SEED = _option("--seed", "of weights, order and augmentation (default: 0)", "S", type=_integer, default=0)
-SET = _option("--set", OVERRIDES, "KEY=VALUE", action="append", type=_override, default=[])
+SEED = _option("--seed", "of weights, order and augmentation (default: 0)", "S", type=typed.integer, default=0)
+SET = _option("--set", OVERRIDES, "KEY=VALUE", action="append", type=typed.override, default=[])
 DEVICE = _option("--device", "cpu, cuda, cuda:1, ... (default: cuda if there is one)", "D")
 PRECISION = _option("--precision", ARITHMETIC, choices=PRECISIONS, default="float32")
 FILES = "gets run.json, log.jsonl, a checkpoint on the way, and weights.safetensors"
 TRAINING = [  # what train and sweep have in common
-    _option("--data", SOURCE, "SOURCE", required=True, type=_place),
-    _option("--out", FILES, "DIR", required=True, type=_folder),
+    _option("--data", SOURCE, "SOURCE", required=True, type=typed.place),
+    _option("--out", FILES, "DIR", required=True, type=typed.folder),
     _flag("--validation", "test on a tenth of the training images and do not train on them: 45k/5k of §4.2"),
-    _option("--iterations", "shorten the recipe: the learning rate drops at the same fractions of N", "N", type=_integer),
-    _option("--batch-size", "images in a batch; iterations, drops and learning rate stay the recipe's", "B", type=_integer),
-    _option("--time-limit", "stop with a checkpoint before this time has passed: 90s, 25m, 2h", "T", type=_seconds),
+    _option("--iterations", "shorten the recipe: the learning rate drops at the same fractions of N", "N", type=typed.integer),
+    _option(
+        "--batch-size", "images in a batch; iterations, drops and learning rate stay the recipe's", "B", type=typed.integer
+    ),
+    _option("--time-limit", "stop with a checkpoint before this time has passed: 90s, 25m, 2h", "T", type=typed.seconds),
     _flag("--download", "fetch CIFAR-10 (170 MB) if it is not there"),
     DEVICE,
     PRECISION,
@@ -154,8 +118,8 @@ COMMANDS = {
   python -m resnet_nb evaluate resnet50 --data IMAGENET --testing multi-scale --download
   python -m resnet_nb evaluate resnet20.th --data cifar10""",
         [
-            _option("what", TESTED, "DIR|NAME|FILE", type=_place),
-            _option("--data", f"{SOURCE} (default: the run's own, of a FILE cifar10)", "SOURCE", type=_place),
+            _option("what", TESTED, "DIR|NAME|FILE", type=typed.place),
+            _option("--data", f"{SOURCE} (default: the run's own, of a FILE cifar10)", "SOURCE", type=typed.place),
             _option("--testing", VIEWS, choices=TESTINGS, default="center"),
             _flag("--download", "fetch torchvision's weights, or CIFAR-10, if not there"),
             DEVICE,
@@ -181,7 +145,10 @@ COMMANDS = {
         """\
   python -m resnet_nb record runs/paper/cifar-resnet20-s0
   python -m resnet_nb record runs/paper/cifar-resnet56-s1 --log-only""",
-        [_option("run_folder", "folder of a finished run", "DIR", type=_folder), _flag("--log-only", "leave the weights out")],
+        [
+            _option("run_folder", "folder of a finished run", "DIR", type=typed.folder),
+            _flag("--log-only", "leave the weights out"),
+        ],
     ),
 }
 WELCOME = f"""{ABOUT}
@@ -238,7 +205,7 @@ def _command(argv: list[str] | None, started: float) -> int:
             print(WELCOME)
             return 0
         with shown():
-            with status("loading PyTorch"):
+            with status("loading PyTorch"), _interrupted_after():
                 from resnet_nb.cli import commands  # only now: it takes seconds, and help needs none of it
             getattr(commands, f"run_{args.command}")(args)
     except InputError as error:
@@ -259,6 +226,26 @@ def _command(argv: list[str] | None, started: float) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     return 0
+
+
+@contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Ctrl-C counts when this is over: some packages swallow it while they are imported, and of some half is left."""
+    pressed, before = [], signal.getsignal(signal.SIGINT)
+    own = before is signal.default_int_handler and threading.current_thread() is threading.main_thread()
+    if own:
+        signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    except ValueError as error:  # such as TORCH_LOGS
+        raise InputError(
+            f"PyTorch cannot be loaded ({first_line(error)}); is a variable of the environment for it bad?"
+        ) from error
+    finally:
+        if own:
+            signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _delivered(printed: Outlet, code: int) -> int:

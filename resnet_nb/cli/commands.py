@@ -195,11 +195,11 @@ def _device(name: str | None) -> str:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        name = train.local_device(name)  # first, so that no process touches the GPU of another one
-        torch.zeros(1, device=name).item()
         kind = torch.device(name).type
+        if kind not in ("cpu", "cuda"):
+            raise InputError(f"device must be cpu or cuda, got {name!r}")
+        name = train.local_device(name)  # before it is tried, so that no process touches the GPU of another one
+        torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name!r} cannot be used ({first_line(error)}); leave --device out or use cpu") from error
-    if kind not in ("cpu", "cuda"):
-        raise InputError(f"device must be cpu or cuda, got {name!r}")
     return name

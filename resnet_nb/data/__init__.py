@@ -42,6 +42,13 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
     read as the training goes.
     Raises InputError if the source is unknown, missing or damaged.
     """
+    try:
+        return _load(source, download, augmentation)
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename or source} ({error.strerror or error})") from error
+
+
+def _load(source: str | Path, download: bool, augmentation: Augmentation | None) -> Images:
     path = Path("data") if str(source) == "cifar10" else _folder(source)
     if augmentation is not None:
         if download:
@@ -54,7 +61,7 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
     if str(source) == "cifar10-sample":
         return cifar10_sample()
     path = path.parent if path.resolve().name == cifar10.FOLDER else path
-    if str(source) == "cifar10" or (path / cifar10.FOLDER).is_dir():
+    if str(source) == "cifar10" or ((path / cifar10.FOLDER).is_dir() and not (path / "train").is_dir()):
         return from_arrays("cifar10", *cifar10.read(path, download))
     if download:
         raise InputError(f'only "cifar10" can be downloaded, not {str(source)!r}; leave it out', "download")
@@ -65,8 +72,8 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
 
 
 def _folder(source: str | Path) -> Path:
-    if not str(source):
-        raise InputError(f"the source of the data is empty; use {ALLOWED}")
+    if not isinstance(source, str | Path) or not str(source):
+        raise InputError(f"the source of the data is {source!r}; use {ALLOWED}")
     try:
         return Path(source).expanduser()  # a shell does not after an =
     except RuntimeError as error:

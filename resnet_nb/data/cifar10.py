@@ -86,11 +86,17 @@ def _go_on(url: str, partial: Path) -> None:
                 came = f"{length:,} bytes of {reply.headers.get_content_type()}, which are not the archive"
                 raise ConnectionError(f"what came is {came}: perhaps a login page; open any web page in a browser to see")
             size = {"unit": "B", "unit_scale": True, "initial": have + len(chunk)}
-            with open(partial, "ab" if have else "wb") as file, bar(CIFAR10.filename, ARCHIVE_BYTES, **size) as shown:
+            # what is there already is written over, not cut: a server that cannot resume may break off earlier
+            with (
+                open(partial, "r+b" if _kept(partial) else "wb") as file,
+                bar(CIFAR10.filename, ARCHIVE_BYTES, **size) as shown,
+            ):
+                file.seek(have)
                 file.write(chunk)
                 while chunk := reply.read(1 << 16):
-                    file.write(chunk)
-                    shown.update(len(chunk))
+                    shown.update(file.write(chunk))
+                    if file.tell() > ARCHIVE_BYTES:
+                        raise ConnectionError("more came than the archive has")
         if partial.stat().st_size < ARCHIVE_BYTES:
             raise ConnectionError("the server closed the connection early")
     except (http.client.HTTPException, OSError, ValueError) as error:  # ValueError: of a proxy that is no address
@@ -98,7 +104,7 @@ def _go_on(url: str, partial: Path) -> None:
         kept = f"{have / 1e6:.0f} of {ARCHIVE_BYTES / 1e6:.0f} MB are kept in {partial}" if have else "nothing is kept of it"
         by_hand = f"place {CIFAR10.filename} (md5 {CIFAR10.tgz_md5}) in {partial.parent} yourself"
         raise InputError(
-            f"cannot download {url} ({error}); {kept}: run the same command again to go on, or {by_hand}"
+            f"cannot download {url} ({first_line(error)}); {kept}: run the same command again to go on, or {by_hand}"
         ) from error
 
 

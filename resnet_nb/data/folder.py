@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from resnet_nb.data.pictures import BRIGHTEST, UNSEEN, read_image, without_warnings
+from resnet_nb.data.pictures import Look, read_image, tell, without_warnings
 from resnet_nb.errors import InputError, few
 from resnet_nb.files import is_system_file
 from resnet_nb.progress import bar, note
@@ -49,14 +49,19 @@ def list_parts(root: Path) -> tuple[Listing, Listing]:
 
 
 def test_folder(root: Path) -> Path:
-    """root/test if it has class folders, else root/val if it is there: the test images of ImageNet have no labels."""
+    """root/val if there is one, unless root/test has the classes of root/train: the test images of ImageNet have no labels."""
     test, val = root / "test", root / "val"
     if not val.is_dir():
         return test
-    if not (test.is_dir() and any(p.is_dir() and not is_system_file(p.name) for p in test.iterdir())):
+    if not (classes := _class_names(test)) or classes != _class_names(root / "train"):
         return val
     note(f"note: the test images are those of {test}; {val} is left out")
     return test
+
+
+def _class_names(folder: Path) -> set[str]:
+    there = folder.iterdir() if folder.is_dir() else ()
+    return {_composed(p) for p in there if p.is_dir() and not is_system_file(p.name)}
 
 
 def list_images(folder: Path) -> Listing:
@@ -76,7 +81,8 @@ def list_images(folder: Path) -> Listing:
         if len(set(listing.classes)) < len(listing.classes):
             twice = [name for name, times in Counter(listing.classes).items() if times > 1]
             raise InputError(f"{folder} has two folders {few(twice)}, written in two Unicode forms; merge them")
-        left_out = [f"{len(found) - len(listing.classes)} in no class folder"] if len(found) > len(listing.classes) else []
+        loose = [f"{p.name}{', a broken link' if not p.exists() else ''}" for p in found if not p.is_dir()]
+        left_out = [f"{len(loose):,} in no class folder ({few(loose, 2)})"] if loose else []
         for label, part in enumerate(p for p in found if p.is_dir()):
             images, others = _images(part)
             if not images:
@@ -105,7 +111,7 @@ def _images(folder: Path) -> tuple[list[Path], str]:
         elif path.suffix.lower() not in IMG_EXTENSIONS:
             others[f"of no known kind of image ({path.suffix.lower() or 'no extension'})"] += 1
         elif not path.is_file():
-            others["broken links" if path.is_symlink() else "no files"] += 1
+            others["special files" if path.exists() else "broken links"] += 1
         else:
             images.append(path)
     return images, ", ".join(f"{count:,} {what}" for what, count in others.items() if count)
@@ -114,14 +120,14 @@ def _images(folder: Path) -> tuple[list[Path], str]:
 def _decode(files: list[Path]) -> np.ndarray:
     """(N, 3, H, W) uint8. Raises InputError naming the files that cannot be decoded or have another size."""
 
-    def decode(path: Path) -> tuple[np.ndarray, dict] | InputError:
+    def decode(path: Path) -> tuple[np.ndarray, Look] | InputError:
         try:
             image = read_image(path)
         except InputError as error:
             return error  # all of them are told at once
-        return np.asarray(image).transpose(2, 0, 1), image.info
+        return np.asarray(image).transpose(2, 0, 1), image.info["look"]
 
-    images, wrong, sizes, brightest, unseen = None, [], {}, [], 0
+    images, wrong, sizes, looks = None, [], {}, []
     with without_warnings(), ThreadPoolExecutor() as pool:
         try:
             decoded = bar("decoding images", len(files), pool.map(decode, files), unit=" images")
@@ -129,9 +135,8 @@ def _decode(files: list[Path]) -> np.ndarray:
                 if isinstance(result, InputError):
                     wrong.append(result)
                     continue
-                pixels, info = result
-                brightest += [info[BRIGHTEST]] if BRIGHTEST in info else []
-                unseen += info.get(UNSEEN, False)
+                pixels, look = result
+                looks.append((files[index], look))
                 sizes.setdefault(f"{pixels.shape[2]}x{pixels.shape[1]}", []).append(files[index])
                 if len(sizes) == 1:
                     images = np.empty((len(files), *pixels.shape), np.uint8) if images is None else images
@@ -145,9 +150,5 @@ def _decode(files: list[Path]) -> np.ndarray:
     if len(sizes) > 1:
         shown = few((f"{len(paths):,} of {size} ({paths[0]})" for size, paths in sizes.items()), 3)
         raise InputError(f"all images must have one size, there are {shown}; the recipe imagenet takes any sizes")
-    if brightest:
-        levels = f"65,535 becomes 255, and their highest value, {max(brightest):,}, {round(max(brightest) / 257)}"
-        note(f"note: 16 bits a channel in {len(brightest):,} of {len(files):,} images: {levels}")
-    if unseen:
-        note(f"note: nothing is seen of {unseen:,} of {len(files):,} images: white drawings, with transparent parts on white")
+    tell(looks, len(files))
     return images

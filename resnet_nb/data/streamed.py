@@ -6,17 +6,22 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
 from resnet_nb.data.folder import LAYOUT, Listing, list_images, list_parts, test_folder
-from resnet_nb.data.pictures import read_image
+from resnet_nb.data.pictures import Look, read_image, tell
 from resnet_nb.data.resident import Pairs, Stream, encoded, in_unit
 from resnet_nb.data.views import seeded, testing_view, training_view
 from resnet_nb.errors import STOP_SIGNALS, InputError, ReadingFailed, first_line, from_environment
@@ -135,7 +140,8 @@ def _read(views: _Views, batches, device: torch.device) -> Pairs:
     settings |= {"collate_fn": _collate, "pin_memory": device.type == "cuda"}
     try:
         # a generator of its own: the global one would be moved by each loader, and a continued run has one more
-        readers = iter(DataLoader(views, batch_sampler=batches, generator=torch.Generator(), **settings))
+        with _no_alarm():
+            readers = iter(DataLoader(views, batch_sampler=batches, generator=torch.Generator(), **settings))
         # a program ends with a loop half way, too, or with an error whose traceback holds the readers: they deafly wait
         atexit.register(readers._shutdown_workers)
         try:
@@ -148,6 +154,19 @@ def _read(views: _Views, batches, device: torch.device) -> Pairs:
             readers._shutdown_workers()
     except (RuntimeError, OSError) as error:
         raise ReadingFailed(f"a process that reads images failed ({_cause(error)})") from error
+
+
+@contextmanager
+def _no_alarm() -> Iterator[None]:
+    """torch's handler of a dead reader is taken away: it would raise in the middle of a training step.
+
+    Without it the death is told where the reader's batch is awaited.
+    """
+    main = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if main else None
+    yield
+    if before is not None:
+        signal.signal(signal.SIGCHLD, before)
 
 
 def _cause(error: Exception) -> str:
@@ -163,15 +182,16 @@ def _cause(error: Exception) -> str:
 def read_files(root: Path, augmentation: Augmentation) -> ImageFiles:
     """The image folder `root` with train/<class>/* and val/<class>/* or test/<class>/*, images of any sizes.
 
-    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced. Raises InputError if
-    a folder is missing, or naming a file that cannot be decoded.
+    Mean and colors are taken from the center crops of at most 10,000 training images, evenly spaced; as many test images are
+    decoded, too. Notes say what reading took from them. Raises InputError if a folder is missing, or naming a file that cannot
+    be decoded.
     """
     _require_folder(root)
     train, test = list_parts(root)
     fingerprint = hashlib.sha256(f"{_fingerprint(root, train)} {_fingerprint(root, test)}".encode()).hexdigest()
-    files, labels = _arrays(train)
-    mean, colors = _statistics(files, labels, augmentation)
-    arrays = files, labels, *_arrays(test)
+    mean, colors = _statistics(_look_at(train, augmentation, "mean image"))
+    deque(_look_at(test, augmentation, "test images"), maxlen=0)
+    arrays = *_arrays(train), *_arrays(test)
     return ImageFiles(root.resolve().name, tuple(train.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
@@ -195,7 +215,9 @@ def _require_folder(root: Path) -> None:
 
 def _arrays(part: Listing) -> tuple[np.ndarray, Tensor]:
     """Paths and labels (N,), because a list of a million paths would be copied into every worker process."""
-    return np.array([os.fsencode(path) for path in part.files], dtype=bytes), torch.tensor(part.labels, dtype=torch.int64)
+    return np.array([os.fsencode(path.absolute()) for path in part.files], dtype=bytes), torch.tensor(
+        part.labels, dtype=torch.int64
+    )
 
 
 def _fingerprint(root: Path, part: Listing) -> str:
@@ -216,19 +238,42 @@ def _step(count: int) -> int:
     return max(1, -(-count // SAMPLE))
 
 
-def _statistics(files: np.ndarray, labels: Tensor, augmentation: Augmentation) -> tuple[Tensor, Tensor]:
-    chosen = [(index, 0) for index in range(0, len(files), _step(len(files)))]
-    batches = [chosen[start : start + 32] for start in range(0, len(chosen), 32)]
-    views, side = _Views(files, labels, testing_view(augmentation)), augmentation.crop
-    total, products = torch.zeros(3, side, side).double(), torch.zeros(3, 3).double()
-    with bar("mean image", len(chosen), unit=" images") as shown:
-        for images, _ in _read(views, batches, torch.device("cpu")):
-            images = images.double() / 255
-            total += images.sum(0)
-            products += torch.einsum("nchw,ndhw->cd", images, images)
+class _Looked(nn.Module):
+    """PIL image to its center, uint8 (3, crop, crop), and what reading took from it."""
+
+    def __init__(self, augmentation: Augmentation):
+        super().__init__()
+        self.view = testing_view(augmentation)
+
+    def forward(self, image: Image.Image) -> tuple[Tensor, Look]:
+        return self.view(image), image.info["look"]
+
+
+def _look_at(part: Listing, augmentation: Augmentation, doing: str) -> Iterator[Tensor]:
+    """Centers, uint8 (B, 3, crop, crop), of at most 10,000 images, evenly spaced; then notes on what reading took from them.
+
+    What cannot be decoded among them stops no training that has begun.
+    """
+    chosen = [(index, 0) for index in range(0, len(part.files), _step(len(part.files)))]
+    batches, looks = [chosen[start : start + 32] for start in range(0, len(chosen), 32)], []
+    with bar(doing, len(chosen), unit=" images") as shown:
+        for (images, batch), _ in _read(_Views(*_arrays(part), _Looked(augmentation)), batches, torch.device("cpu")):
+            looks += map(Look._make, zip(*map(Tensor.tolist, batch)))
+            yield images
             shown.update(len(images))
-    mean = total / len(chosen)
+    tell(zip((part.files[index] for index, _ in chosen), looks), len(chosen))
+
+
+def _statistics(centers: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+    total, products, count = 0.0, torch.zeros(3, 3).double(), 0
+    for images in centers:
+        images = images.double() / 255
+        total += images.sum(0)
+        products += torch.einsum("nchw,ndhw->cd", images, images)
+        count += len(images)
+    mean = total / count
     channel = mean.mean((1, 2))
-    values, vectors = torch.linalg.eigh(products / (len(chosen) * side**2) - channel[:, None] * channel)
+    pixels = count * mean.shape[1] * mean.shape[2]
+    values, vectors = torch.linalg.eigh(products / pixels - channel[:, None] * channel)
     signs = vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()  # eigh leaves them open
     return mean.float(), (signs * vectors * values).float()

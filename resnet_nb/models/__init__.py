@@ -6,7 +6,7 @@ from torch import nn
 from torchvision.models import vgg16, vgg19
 
 from resnet_nb.errors import InputError, as_python, require_positive
-from resnet_nb.models.blocks import BasicBlock, Bottleneck, stages
+from resnet_nb.models.blocks import BasicBlock, Bottleneck, modes_kept, stages
 from resnet_nb.models.butcher import SCHEMES, tableau
 from resnet_nb.models.high_order import CifarHighOrder, RungeKuttaBlock
 from resnet_nb.models.preact import CifarPreact, ImageNetPreact, TinyPreact

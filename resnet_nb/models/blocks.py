@@ -1,6 +1,8 @@
 """Residual blocks and their shortcuts (arXiv 1512.03385, §3.2-3.3, Fig. 2 and Fig. 5; notebooks 00, 02, 03, 04)."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -145,6 +147,17 @@ def stages(model: nn.Module) -> dict[str, nn.Sequential]:
     """The stages of blocks of a network, layer1, layer2, ... in order; none where children have other names, as in VGG."""
     children = model.named_children()
     return {name: child for name, child in children if re.fullmatch(r"layer\d+", name) and isinstance(child, nn.Sequential)}
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[nn.Module]:
+    """The network, each module of which has its mode, training or not, again afterwards, also after an error."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def he_init(model: nn.Module) -> nn.Module:

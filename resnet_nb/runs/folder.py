@@ -30,6 +30,7 @@ class RunFolder:
 
     def __init__(self, out: Path, settings: dict):
         self.out, self.settings = out, settings
+        self._lock: tuple[int, int] | None = None  # device and inode of the file that this process has locked
         self.check()
 
     @property
@@ -59,6 +60,7 @@ class RunFolder:
             self.out.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.out / LOCK, timeout=0)
             lock.acquire()
+            self._lock = self._lock_file()
         except Timeout as error:
             raise InUseError(f"{self.out} is in use by another process; wait for it or choose another folder", "out") from error
         except NotImplementedError as error:
@@ -68,6 +70,7 @@ class RunFolder:
         try:
             yield
         finally:
+            self._lock = None
             lock.release()
             if self.finished:  # nobody needs the lock any more; a folder that refuses may keep it
                 with suppress(OSError):
@@ -128,14 +131,22 @@ class RunFolder:
                 asked = f"its {key} is {_short(old)}, asked for {_short(new)}"
                 raise InputError(f"{where} is of another run: {asked}; choose another folder", "out")
 
+    def _lock_file(self) -> tuple[int, int]:
+        found = (self.out / LOCK).stat()
+        return found.st_dev, found.st_ino
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        kept = "the same command continues from what was saved there"
         try:
+            # who moved or deleted the folder may have begun another run in one of its name
+            if self._lock is not None and self._lock_file() != self._lock:
+                raise TrainingStopped(
+                    f"{self.out} was removed or renamed, and another folder has its name; nothing is written to it"
+                )
             yield
         except OSError as error:
-            raise TrainingStopped(
-                f"cannot write to {self.out} ({reason(error)}); the same command continues from what was saved there"
-            ) from error
+            raise TrainingStopped(f"cannot write to {self.out} ({reason(error)}); {kept}") from error
 
 
 def _short(value) -> str:
@@ -173,6 +184,7 @@ def load_run(out: str | Path) -> tuple[nn.Module, dict, list[dict]]:
             raise ValueError(f"{WEIGHTS} has another checksum than run.json says")
         model = models.build(info["model"], num_classes=len(info["data"]["classes"]), **info["overrides"])
         model.load_state_dict(load(content))
+        info["source"], info["data"]["name"], info["data"]["fingerprint"], augmentation_of(info["recipe"])  # what else is used
         if not log or log[-1]["iteration"] != info["recipe"]["iterations"]:
             raise ValueError(f"{LOG} does not reach the last iteration")
     except OSError as error:

@@ -127,7 +127,12 @@ class _Session:
             if "cuda_rng" in state and self.trainer.device.type == "cuda":
                 torch.cuda.set_rng_state(state["cuda_rng"], self.trainer.device)
             self.earlier_seconds, self.saved_iteration = state["seconds"], self.trainer.iteration
-            self.info = _continued(read_json(self.folder.out / INFO), self.info, self.trainer.iteration, self.trainer.note)
+            old = read_json(self.folder.out / INFO)
+            try:
+                self.info = _continued(old, self.info, self.trainer.iteration, self.trainer.note)
+            except (KeyError, TypeError, AttributeError) as error:
+                todo = "restore it, or delete the folder and train again"
+                raise InputError(f"{self.folder.out / INFO} is damaged (no {error}); {todo}") from error
         if not self.trainer.world.all_equal(self.trainer.iteration):
             raise InputError(f"the processes read different checkpoints; all of them need the same {self.folder.out}")
         if self.writes:

@@ -1,5 +1,6 @@
 """What a training asks of network, data and program before its first step."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -9,22 +10,35 @@ from torch.func import functional_call
 
 from resnet_nb.data import Images
 from resnet_nb.errors import InputError, few, first_line
+from resnet_nb.models import modes_kept
 from resnet_nb.recipes import Recipe
 
 
 @contextmanager
 def as_usual() -> Iterator[None]:
     """Gradients on, autocast off, new tensors float32 on the CPU, whatever the program has switched; all is put back."""
-    dtype = torch.get_default_dtype()
     # only where it differs: while it lasts, every call of torch takes a little longer
     place = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
     plain = (torch.autocast(device, enabled=False) for device in ("cpu", "cuda"))
-    with torch.inference_mode(False), torch.enable_grad(), place, next(plain), next(plain):
+    with torch.inference_mode(False), torch.enable_grad(), place, next(plain), next(plain), _float32_by_default():
+        yield
+
+
+_lock, _inside = threading.Lock(), []  # the default type before, once for each that is inside: it is the whole process's
+
+
+@contextmanager
+def _float32_by_default() -> Iterator[None]:
+    with _lock:
+        _inside.append(_inside[0] if _inside else torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        with _lock:
+            before = _inside.pop()
+            if not _inside:
+                torch.set_default_dtype(before)
 
 
 def require_augmentation(recipe: Recipe, data: Images) -> None:
@@ -69,9 +83,9 @@ def require_fit(model: nn.Module, data: Images, share: int | None = None) -> Non
 
     One image is tried; mode and BN statistics stay.
     """
-    image, was_training = data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device)), model.training
+    image = data.center(torch.zeros(1, *data.shape, dtype=torch.uint8, device=data.device))
     try:
-        with torch.no_grad():
+        with modes_kept(model), torch.no_grad():
             require_logits(model.eval()(image), data)
             if share == 1:  # which BN cannot normalize where its map is one pixel
                 for module in model.modules():
@@ -84,5 +98,3 @@ def require_fit(model: nn.Module, data: Images, share: int | None = None) -> Non
         mend = f"; its weights are {few(kinds)}, the images float32: model.float() mends it" if kinds else ""
         shape, why = "x".join(map(str, data.shape)), first_line(error)
         raise InputError(f"the network cannot take images of {shape}, as {data.name} has them ({why}){mend}") from error
-    finally:
-        model.train(was_training)

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 from resnet_nb.data import ImageFiles, Images
 from resnet_nb.data.views import at_shorter_side, ten_crops, testing_view
 from resnet_nb.errors import InputError, require_choice
-from resnet_nb.models import ResNet
+from resnet_nb.models import ResNet, modes_kept
 from resnet_nb.progress import bar
 from resnet_nb.recipes import TESTINGS
 from resnet_nb.train.checks import require_logits
@@ -24,14 +24,10 @@ Center = Callable[[Tensor], Tensor]  # uint8 images to what the network takes, s
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in eval mode and without gradients; its mode is put back, also after an error."""
-    was_training = model.training
-    try:
+    """The model in eval mode and without gradients; the mode of each of its modules is put back, also after an error."""
+    with modes_kept(model), torch.no_grad():
         model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(was_training)
+        yield
 
 
 def evaluate(model: nn.Module, data: Images, batch_size: int | None = None, world: World = World()) -> tuple[float, float]:
