@@ -365,7 +365,7 @@ def test_a_damaged_image_of_another_process_is_named_too(tmp_path, files):
     bad = root / Path(os.fsdecode(files.test_files[1])).relative_to(Path(os.fsdecode(files.test_files[1])).parents[2])
     bad = bad.with_suffix(".bad")
     assert finish(start(train_quietly, root, tmp_path / "run")) == [2, 2]
-    assert f"error: process 1: cannot read {bad}" in (tmp_path / "stderr1").read_text(encoding="utf-8")
+    assert f"error: process 1: cannot decode {bad}" in (tmp_path / "stderr1").read_text(encoding="utf-8")
 
 
 def test_the_global_generator_is_left_to_the_network(files):

@@ -134,6 +134,7 @@ def test_training_is_dashed_and_test_is_bold(shown):
     assert test.get_linewidth() > train.get_linewidth()
     assert list(test.get_ydata()) == [65.0, 41.0] and list(train.get_ydata()) == [60.0, 30.04]
     assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylabel() == "error (%): dashed training, bold test"
 
 
 FOUR = ["one", "two", "three", "four"]
