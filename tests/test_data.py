@@ -505,6 +505,13 @@ def test_cifar10_is_read(fake, monkeypatch):
     fake.assert_read(load("cifar10"))
 
 
+def test_cifar10_is_read_from_its_own_folder_too(fake, monkeypatch):
+    folder = fake.write()
+    fake.assert_read(load(folder))
+    monkeypatch.chdir(folder)
+    fake.assert_read(load("."))
+
+
 def test_files_that_torchvision_finds_whole_are_not_hashed_again(fake, monkeypatch):
     fake.write()
     monkeypatch.setattr(cifar10, "calculate_md5", lambda path: pytest.fail(f"{path} was hashed again"))

@@ -60,7 +60,7 @@ def _load(source: str | Path, download: bool, augmentation: Augmentation | None)
         return shapes10()
     if str(source) == "cifar10-sample":
         return cifar10_sample()
-    path = path.parent if path.resolve().name == cifar10.FOLDER else path
+    path = path.resolve().parent if path.resolve().name == cifar10.FOLDER else path
     if str(source) == "cifar10" or ((path / cifar10.FOLDER).is_dir() and not (path / "train").is_dir()):
         return from_arrays("cifar10", *cifar10.read(path, download))
     if download:
