@@ -227,7 +227,6 @@ def test_torchrun_trains_and_a_dead_rank_ends_the_job(tmp_path):
         while not (tmp_path / "run" / "log.jsonl").exists():
             assert job.poll() is None, job.stderr.read()
             time.sleep(0.1)
-        time.sleep(1)
         ranks = children(job)
         assert len(ranks) == 2
         os.kill(max(ranks), signal.SIGKILL)
