@@ -42,10 +42,8 @@ def load(source: str | Path, download: bool = False, augmentation: Augmentation 
     read as the training goes.
     Raises InputError if the source is unknown, missing or damaged.
     """
-    try:
+    with folder.readable(source):
         return _load(source, download, augmentation)
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename or source} ({error.strerror or error})") from error
 
 
 def _load(source: str | Path, download: bool, augmentation: Augmentation | None) -> Images:

@@ -3,7 +3,9 @@
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,15 @@ from resnet_nb.progress import bar, note
 
 Part = tuple[np.ndarray, list[int]]
 LAYOUT = "an image folder holds train/<class>/* and test/<class>/* (or val/<class>/*)"
+
+
+@contextmanager
+def readable(source: str | Path) -> Iterator[None]:
+    """Tell what cannot be read below `source` as InputError."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename or source} ({error.strerror or error})") from error
 
 
 class Listing(NamedTuple):
@@ -68,31 +79,28 @@ def list_images(folder: Path) -> Listing:
     """The images of one part, such as root/train: what torchvision's ImageFolder takes, but not of subfolders.
 
     Files that systems add are no images. Of all else that is left out a note says how much. Names are compared in Unicode's
-    composed form. Raises InputError if the folder has no classes, if a class has no images, or if it cannot be read.
+    composed form. Raises InputError if the folder has no classes or a class has no images, and OSError if it cannot be read.
     """
-    try:
-        if not folder.is_dir():
-            there = sorted(p.name for p in folder.parent.iterdir() if not is_system_file(p.name))
-            raise InputError(f"{folder} is missing; {LAYOUT}; {folder.parent} has {few(there) or 'nothing'}")
-        found = sorted((p for p in folder.iterdir() if not is_system_file(p.name)), key=_composed)
-        listing = Listing([], [], [_composed(p) for p in found if p.is_dir()])
-        if not listing.classes:
-            raise InputError(f"{folder} has no class folders; put the images of each class into {folder}/<class>/")
-        if len(set(listing.classes)) < len(listing.classes):
-            twice = [name for name, times in Counter(listing.classes).items() if times > 1]
-            raise InputError(f"{folder} has two folders {few(twice)}, written in two Unicode forms; merge them")
-        loose = [f"{p.name}{', a broken link' if not p.exists() else ''}" for p in found if not p.is_dir()]
-        left_out = [f"{len(loose):,} in no class folder ({few(loose, 2)})"] if loose else []
-        for label, part in enumerate(p for p in found if p.is_dir()):
-            images, others = _images(part)
-            if not images:
-                has = f" ({others})" if others else ""
-                raise InputError(f"{part} has no images{has}; add some ({', '.join(IMG_EXTENSIONS)}) or remove it")
-            listing.files.extend(images)
-            listing.labels.extend([label] * len(images))
-            left_out += [f"{part.name}: {others}"] if others else []
-    except OSError as error:
-        raise InputError(f"cannot read {error.filename or folder} ({error.strerror or error})") from error
+    if not folder.is_dir():
+        there = sorted(p.name for p in folder.parent.iterdir() if not is_system_file(p.name))
+        raise InputError(f"{folder} is missing; {LAYOUT}; {folder.parent} has {few(there) or 'nothing'}")
+    found = sorted((p for p in folder.iterdir() if not is_system_file(p.name)), key=_composed)
+    listing = Listing([], [], [_composed(p) for p in found if p.is_dir()])
+    if not listing.classes:
+        raise InputError(f"{folder} has no class folders; put the images of each class into {folder}/<class>/")
+    if len(set(listing.classes)) < len(listing.classes):
+        twice = [name for name, times in Counter(listing.classes).items() if times > 1]
+        raise InputError(f"{folder} has two folders {few(twice)}, written in two Unicode forms; merge them")
+    loose = [f"{p.name}{', a broken link' if not p.exists() else ''}" for p in found if not p.is_dir()]
+    left_out = [f"{len(loose):,} in no class folder ({few(loose, 2)})"] if loose else []
+    for label, part in enumerate(p for p in found if p.is_dir()):
+        images, others = _images(part)
+        if not images:
+            has = f" ({others})" if others else ""
+            raise InputError(f"{part} has no images{has}; add some ({', '.join(IMG_EXTENSIONS)}) or remove it")
+        listing.files.extend(images)
+        listing.labels.extend([label] * len(images))
+        left_out += [f"{part.name}: {others}"] if others else []
     if left_out:
         note(f"note: left out of {folder}: {few(left_out)}")
     return listing

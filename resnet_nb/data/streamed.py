@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
-from resnet_nb.data.folder import LAYOUT, Listing, list_images, list_parts, test_folder
+from resnet_nb.data.folder import LAYOUT, Listing, list_images, list_parts, readable, test_folder
 from resnet_nb.data.pictures import Look, read_image, tell
 from resnet_nb.data.resident import Pairs, Stream, encoded, in_unit
 from resnet_nb.data.views import seeded, testing_view, training_view
@@ -201,10 +201,11 @@ def test_files(root: Path, mean: Tensor) -> ImageFiles:
     Raises InputError if a folder is missing.
     """
     _require_folder(root)
-    test, augmentation = list_images(test_folder(root)), Augmentation()
+    with readable(root):
+        test, augmentation = list_images(test_folder(root)), Augmentation()
+        colors, fingerprint = torch.zeros(3, 3), _fingerprint(root, test)
     arrays = *_arrays(Listing([], [], [])), *_arrays(test)
     mean = mean[:, None, None].expand(3, augmentation.crop, augmentation.crop)
-    colors, fingerprint = torch.zeros(3, 3), _fingerprint(root, test)
     return ImageFiles(root.resolve().name, tuple(test.classes), *arrays, augmentation, mean, colors, fingerprint)
 
 
@@ -215,21 +216,17 @@ def _require_folder(root: Path) -> None:
 
 def _arrays(part: Listing) -> tuple[np.ndarray, Tensor]:
     """Paths and labels (N,), because a list of a million paths would be copied into every worker process."""
-    return np.array([os.fsencode(path.absolute()) for path in part.files], dtype=bytes), torch.tensor(
-        part.labels, dtype=torch.int64
-    )
+    files = np.array([os.fsencode(path.absolute()) for path in part.files], dtype=bytes)
+    return files, torch.tensor(part.labels, dtype=torch.int64)
 
 
 def _fingerprint(root: Path, part: Listing) -> str:
     digest = hashlib.sha256(encoded("\n".join(part.classes)))
     step = _step(len(part.files))
     for index, path in enumerate(part.files):
-        try:
-            digest.update(encoded(f"{path.relative_to(root)}\0{path.stat().st_size}\n"))
-            if index % step == 0:
-                digest.update(path.read_bytes())
-        except OSError as error:
-            raise InputError(f"cannot read {path} ({error.strerror or error})") from error
+        digest.update(encoded(f"{path.relative_to(root)}\0{path.stat().st_size}\n"))
+        if index % step == 0:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

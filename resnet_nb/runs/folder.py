@@ -137,7 +137,6 @@ class RunFolder:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        kept = "the same command continues from what was saved there"
         try:
             # who moved or deleted the folder may have begun another run in one of its name
             if self._lock is not None and self._lock_file() != self._lock:
@@ -146,6 +145,7 @@ class RunFolder:
                 )
             yield
         except OSError as error:
+            kept = "the same command continues from what was saved there"
             raise TrainingStopped(f"cannot write to {self.out} ({reason(error)}); {kept}") from error
 
 
