@@ -104,6 +104,13 @@ def perturb(model, seed=0):
     return model
 
 
+def one_line(caught):
+    """The message of an error that pytest caught: one line."""
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
 def refused(make, what, /, **overrides):
     """The one line with which make(what, **overrides) is refused."""
     with pytest.raises(InputError) as caught, torch.device("meta"):

@@ -20,7 +20,7 @@ import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import md5
+from helpers import md5, one_line
 from torchvision.datasets import CIFAR10
 
 from resnet_nb.data import Augmentation, Dataset, ImageFiles, Images, Stream, augment, cifar10, load, shapes10
@@ -40,12 +40,6 @@ def dataset(images, labels=None, test=2):
 def random_dataset(count, side=8, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return dataset(torch.randint(256, (count, 3, side, side), generator=generator, dtype=torch.uint8))
-
-
-def one_line(caught):
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 # ---- shapes10

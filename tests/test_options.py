@@ -90,6 +90,27 @@ def does(work, tmp_path, monkeypatch):
 SMALL = "--recipe live --iterations 1 --set width=4"
 TRAIN = f"train cifar-resnet8 --data {{pets}} --out {{out}} {SMALL}"
 SWEEP = "sweep shapes --data {pets} --out {out} --iterations 1"
+
+
+def of_trainings(name, line):
+    """The cases of the options that train and sweep share, for a line of one of them."""
+    return {
+        (name, "--validation"): (f"{line} --validation", lambda d: d.info["data"]["train"] == 90),
+        (name, "--iterations"): (
+            line.replace("--iterations 1", "--iterations 2"),
+            lambda d: d.info["recipe"]["iterations"] == 2,
+        ),
+        (name, "--batch-size"): (f"{line} --batch-size 7", lambda d: d.info["recipe"]["batch_size"] == 7),
+        (name, "--time-limit"): (
+            f"{line} --time-limit 0.001s".replace("--iterations 1", "--iterations 9"),
+            lambda d: "stopped by the time limit" in d.said,
+        ),
+        (name, "--download"): (f"{line} --download", lambda d: d.loaded[0][1] is True),
+        (name, "--device"): (f"{line} --device cpu:0", lambda d: d.devices == ["cpu:0"]),
+        (name, "--precision"): (f"{line} --precision bf16", lambda d: d.info["precision"] == "bf16"),
+    }
+
+
 # (command, option): a line with it, and what only its value can bring about
 CASES = {
     ("describe", "name"): ("describe cifar-resnet14", lambda d: "14 weighted layers" in d.said),
@@ -107,19 +128,7 @@ CASES = {
     ("train", "--set"): (f"{TRAIN} --set shortcut=C", lambda d: d.info["overrides"] == {"width": 4, "shortcut": "C"}),
     ("train", "--data"): (TRAIN.replace("pets", "cars"), lambda d: d.info["data"]["name"] == "cars"),
     ("train", "--out"): (TRAIN.replace("{out}", "{elsewhere}"), lambda d: "elsewhere" in d.said and d.info["model"]),
-    ("train", "--validation"): (f"{TRAIN} --validation", lambda d: d.info["data"]["train"] == 90),
-    ("train", "--iterations"): (
-        TRAIN.replace("--iterations 1", "--iterations 2"),
-        lambda d: d.info["recipe"]["iterations"] == 2,
-    ),
-    ("train", "--batch-size"): (f"{TRAIN} --batch-size 7", lambda d: d.info["recipe"]["batch_size"] == 7),
-    ("train", "--time-limit"): (
-        f"{TRAIN} --time-limit 0.001s".replace("--iterations 1", "--iterations 9"),
-        lambda d: "stopped by the time limit" in d.said,
-    ),
-    ("train", "--download"): (f"{TRAIN} --download", lambda d: d.loaded[0][1] is True),
-    ("train", "--device"): (f"{TRAIN} --device cpu:0", lambda d: d.devices == ["cpu:0"]),
-    ("train", "--precision"): (f"{TRAIN} --precision bf16", lambda d: d.info["precision"] == "bf16"),
+    **of_trainings("train", TRAIN),
     ("evaluate", "what"): (
         "evaluate {other}",
         lambda d: d.code == 0 and d.loss("other") in d.said and d.loss("run") not in d.said,
@@ -131,19 +140,7 @@ CASES = {
     ("sweep", "name"): (SWEEP.replace("shapes", "table6"), lambda d: d.info["seed"] == 3),
     ("sweep", "--data"): (SWEEP.replace("pets", "cars"), lambda d: d.info["data"]["name"] == "cars"),
     ("sweep", "--out"): (SWEEP.replace("{out}", "{elsewhere}"), lambda d: d.info["model"]),
-    ("sweep", "--validation"): (f"{SWEEP} --validation", lambda d: d.info["data"]["train"] == 90),
-    ("sweep", "--iterations"): (
-        SWEEP.replace("--iterations 1", "--iterations 2"),
-        lambda d: d.info["recipe"]["iterations"] == 2,
-    ),
-    ("sweep", "--batch-size"): (f"{SWEEP} --batch-size 7", lambda d: d.info["recipe"]["batch_size"] == 7),
-    ("sweep", "--time-limit"): (
-        f"{SWEEP} --time-limit 0.001s".replace("--iterations 1", "--iterations 9"),
-        lambda d: "stopped by the time limit" in d.said,
-    ),
-    ("sweep", "--download"): (f"{SWEEP} --download", lambda d: d.loaded[0][1] is True),
-    ("sweep", "--device"): (f"{SWEEP} --device cpu:0", lambda d: d.devices == ["cpu:0"]),
-    ("sweep", "--precision"): (f"{SWEEP} --precision bf16", lambda d: d.info["precision"] == "bf16"),
+    **of_trainings("sweep", SWEEP),
     ("bench", "name"): ("bench cifar-resnet14 --device cpu", lambda d: "cifar-resnet14 cpu float32" in d.said),
     ("bench", "--device"): ("bench cifar-resnet8 --device cpu:0", lambda d: "resnet8 cpu:0 float32" in d.said),
     ("bench", "--precision"): ("bench cifar-resnet8 --device cpu --precision bf16", lambda d: "resnet8 cpu bf16" in d.said),
