@@ -515,8 +515,10 @@ def test_no_room_in_shared_memory_is_told_with_what_helps(files, monkeypatch):
     one_line(caught)
 
 
-def test_a_dead_reader_is_told_where_its_batch_is_awaited(files):
-    """Not in the middle of a step, whatever runs when it dies."""
+def test_a_dead_reader_is_told_where_its_batch_is_awaited(files, request):
+    """Not in the middle of a step, whatever runs when it dies, in a program without a DataLoader of its own."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    request.addfinalizer(lambda: signal.signal(signal.SIGCHLD, before))
     batches = files.stream(8, 0).batches(0, 1000)
     next(batches)
     readers = multiprocessing.active_children()
