@@ -14,6 +14,7 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
 from torch import Tensor
 
+ACCENT, PLAIN, INK = "#d1492e", "#33475b", "#222222"  # residual, plain, words and axes
 COLORS = sns.color_palette("colorblind")
 LOOKS = {"linestyle": ("-", "--", "-.", ":"), "marker": "os^Dv", "hatch": ("", "//", "..", "xx")}
 
@@ -25,8 +26,8 @@ class Figure:
     a test which compares the text also checks the figure.
     """
 
-    def __init__(self, figure: MatplotlibFigure, alt: str):
-        self.alt, self.png = alt, _png(figure)
+    def __init__(self, figure: MatplotlibFigure, caption: str, alt: str = ""):
+        self.caption, self.alt, self.png = caption, alt or caption, _png(figure)
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
@@ -44,7 +45,7 @@ def _png(figure: MatplotlibFigure) -> bytes:
 def style() -> None:
     """Set the look of the series for every figure drawn after this."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams.update({"figure.dpi": 90, "savefig.dpi": 90, "axes.titlesize": 12, "figure.figsize": (7, 4)})
+    plt.rcParams.update({"figure.dpi": 180, "savefig.dpi": 180, "axes.titlesize": 12, "axes.titleweight": "bold", "figure.figsize": (7, 4)})
 
 
 def subplots(rows: int, columns: int, width: float, height: float, **options) -> tuple[MatplotlibFigure, np.ndarray]:
