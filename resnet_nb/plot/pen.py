@@ -78,13 +78,16 @@ class Pen:
         self.at(x + radius, y + radius)
 
     def arrow(self, *points: tuple, width: float = THIN, color: str = INK, head: bool = True, bend: float = 0, **look) -> None:
-        """A line with one head, from the first point to the last by way of the others with rounded corners, or bent."""
-        name = look.pop("label", "arrow")
+        """A line with one head, from the first point to the last by way of the others with rounded corners, or bent.
+
+        tip: inches that the head is long.
+        """
+        name, tip = look.pop("label", "arrow"), look.pop("tip", min(0.055 + 0.026 * width, 0.125))
         if bend:
             (x0, y0), (x1, y1) = points
             points = points[0], ((x0 + x1) / 2 - bend * (y1 - y0), (y0 + y1) / 2 + bend * (x1 - x0)), points[1]
         (x0, y0), (x, y) = points[-2:]
-        length, reach = math.hypot(x - x0, y - y0), min(0.055 + 0.026 * width, 0.125) if head else 0
+        length, reach = math.hypot(x - x0, y - y0), tip if head else 0
         dx, dy = (x - x0) / length, (y - y0) / length
         ends = (*points[:-1], (x - 0.8 * reach * dx, y - 0.8 * reach * dy))
         way = Path(ends, [Path.MOVETO, Path.CURVE3, Path.CURVE3]) if bend else rounded(ends)
@@ -124,9 +127,12 @@ def sheet(panels: int) -> tuple[MatplotlibFigure, list[Pen]]:
 
 
 def arrange(
-    figure: MatplotlibFigure, pens: dict[str, Pen], center: float | None = 0.0, gap: float = 0.25, size: float = TITLE
+    figure: MatplotlibFigure, pens: dict[str, Pen], center: float | None = 0.0, gap: float = 0.25, size: float = TITLE, stacked: bool = False
 ) -> None:
-    """Put the panels side by side, in as many rows as they need, each with its title over `center` (None: its middle)."""
+    """Put the panels side by side, in as many rows as they need, each with its title over `center` (None: its middle).
+
+    stacked: each panel is a row of its own.
+    """
     rows, used = [[]], 0.0
     for title, pen in pens.items():
         left, right, *_ = pen.reach
@@ -136,7 +142,7 @@ def arrange(
             pen.at(middle - half, pen.reach[2])
             pen.at(middle + half, pen.reach[2])
         left, right, *_ = pen.reach
-        if rows[-1] and used + right - left > WIDEST:
+        if rows[-1] and (stacked or used + right - left > WIDEST):
             rows, used = [*rows, []], 0.0
         rows[-1].append((title, pen, middle))
         used += right - left + gap

@@ -238,11 +238,12 @@ def draw_unit(pen: Pen, unit: Unit) -> str:
     most = max(m.out_channels for m in unit.residual if isinstance(m, nn.Conv2d))
     look = {"width": BOLD + 0.6 if clean else THIN + 0.5, "name": "clean" if clean else "shortcut"}
     pen.text(0, -0.1, r"$\mathbf{x}_l$", 12)
-    split = _chain(pen, common, 0, 0.06, most) + 0.16
+    begin = _chain(pen, common, 0, 0.06, most)
+    split = begin + 0.16
     end = _chain(pen, branch, side, split + DROP - STEP, most)
     join = end + 0.3
     pen.arrow((0, split), (side, split), (side, split + DROP), width=THIN)
-    pen.shortcut((0, 0.06), (0, split), head=False, **look)
+    pen.shortcut((0, begin), (0, split), head=False, **look)
     if on_shortcut:
         middle = (split + join) / 2
         wide = breadth(on_shortcut, SMALL) + 0.14
@@ -254,7 +255,7 @@ def draw_unit(pen: Pen, unit: Unit) -> str:
         pen.shortcut((0, split), (0, join - 0.105), **look)
     pen.arrow((side, end), (side, join), (0.105, join))
     if factor:
-        pen.text((side + 0.105) / 2, join + 0.13, factor, SMALL)
+        pen.text((side + 0.105) / 2, join - 0.12, factor, SMALL)
     pen.plus(0, join)
     last = _chain(pen, unit.after, 0, join + 0.105, most)
     pen.shortcut((0, last), (0, last + 0.26), **look)
