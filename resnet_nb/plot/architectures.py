@@ -56,7 +56,7 @@ def networks(models: dict[str, nn.Module], caption: str, input_size: int = 224) 
     found = {title: describe(model, input_size) for title, model in models.items()}
     rows = {title: [*bars_of(anatomy.rows)] for title, anatomy in found.items()}
     figure, (pen,) = sheet(1)
-    bands = _bands(rows)
+    bands, pitch = _bands(rows)
     scale = TALLEST / max(bar.channels for bars in rows.values() for bar in bars if bar.kind != "fc")
     y, said, tops = 0.62, [], 0.12
     for title, bars in rows.items():
@@ -66,7 +66,7 @@ def networks(models: dict[str, nn.Module], caption: str, input_size: int = 224) 
         pen.text(0.04, y - 0.22, title, 11, "left", weight="bold")
         pen.text(0.14 + breadth(title, 11, "bold"), y - 0.22, work, SMALL, "left", color=MUTED)
         middle = y + 0.32
-        nodes = _draw_bars(pen, middle, bars, bands, scale)
+        nodes = _draw_bars(pen, middle, bars, bands, scale, pitch)
         arcs = _draw_shortcuts(pen, middle, bare(models[title]), bars, nodes, scale)
         lines = _label_bands(pen, middle + TALLEST / 2 + 0.14, bars, bands)
         y = middle + TALLEST / 2 + 0.14 + LINE * lines + 0.33
@@ -82,13 +82,13 @@ def networks(models: dict[str, nn.Module], caption: str, input_size: int = 224) 
     return Figure(figure, caption, " ".join(said))
 
 
-def _bands(rows: dict[str, list[Bar]]) -> dict[int, tuple[float, float]]:
-    """Map size -> left and right end of its band; each holds its words and the bars of the longest net in it."""
+def _bands(rows: dict[str, list[Bar]]) -> tuple[dict[int, tuple[float, float]], float]:
+    """Map size -> left and right end of its band, which holds its words and the most bars; and the distance of two bars."""
     sizes = sorted({bar.size for bars in rows.values() for bar in bars}, reverse=True)
     most = {size: max(sum(bar.size == size for bar in bars) for bars in rows.values()) for size in sizes}
     words = {size: [w for bars in rows.values() for w in _lines([b for b in bars if b.size == size])] for size in sizes}
     least = {size: max(breadth(w, SMALL) for w in [f"{size}×{size}.", *words[size]]) + 0.12 for size in sizes}
-    pitch = 0.3
+    pitch = 0.2
     while pitch > 0.02 and sum(max(least[size], pitch * (most[size] + 0.6)) for size in sizes) > WIDE:
         pitch -= 0.002
     bands, x = {}, 0.0
@@ -96,20 +96,21 @@ def _bands(rows: dict[str, list[Bar]]) -> dict[int, tuple[float, float]]:
         width = max(least[size], pitch * (most[size] + 0.6))
         bands[size] = x, x + width
         x += width
-    return bands
+    return bands, pitch
 
 
-def _draw_bars(pen: Pen, y: float, bars: list[Bar], bands: dict[int, tuple[float, float]], scale: float) -> list[float]:
+def _draw_bars(
+    pen: Pen, y: float, bars: list[Bar], bands: dict[int, tuple[float, float]], scale: float, pitch: float
+) -> list[float]:
     """The bars of one network along the line at y; returns the places between them, before the first and after the last."""
-    pitch = min((right - left) / (sum(bar.size == size for bar in bars) + 0.6) for size, (left, right) in bands.items())
-    pitch, places, nodes = min(pitch, 0.2), [], []
+    places: list[float] = []
     for size, (left, right) in bands.items():
         here = [bar for bar in bars if bar.size == size]
         start = (left + right) / 2 - pitch * len(here) / 2
         places += [start + pitch * (i + 0.5) for i in range(len(here))]
     nodes = [places[0] - pitch / 2, *(place + pitch / 2 for place in places)]
     for bar, place in zip(bars, places):
-        tall = max(min(bar.channels * scale, TALLEST * 1.15), 0.05)
+        tall = max(min(bar.channels * scale, TALLEST), 0.05)
         fill = {"pool": "white", "fc": FC}.get(bar.kind, PLAIN if bar.stride > 1 else CONV)
         wide = 0.58 * pitch
         pen.box(place, y - tall / 2, wide, tall, "", fill, bar.name or "pool", linewidth=0.8)
@@ -189,7 +190,7 @@ def _legend(pen: Pen, y: float, rows: dict[str, list[Bar]], models: dict[str, nn
             pen.box(x + 0.05, y - 0.085, 0.1, 0.17, "", look, "legend", linewidth=0.8)
             x += 0.17
         pen.text(x, y, words, SMALL, "left", color=MUTED)
-        x += breadth(words, SMALL) + 0.2
+        x += breadth(words, SMALL) + 0.15
 
 
 def volumes(shapes: dict[str, Volume | list[Volume | str]], caption: str) -> Figure:

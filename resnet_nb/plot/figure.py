@@ -45,7 +45,9 @@ def _png(figure: MatplotlibFigure) -> bytes:
 def style() -> None:
     """Set the look of the series for every figure drawn after this."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams.update({"figure.dpi": 180, "savefig.dpi": 180, "axes.titlesize": 12, "axes.titleweight": "bold", "figure.figsize": (7, 4)})
+    plt.rcParams.update(
+        {"figure.dpi": 180, "savefig.dpi": 180, "axes.titlesize": 12, "axes.titleweight": "bold", "figure.figsize": (7, 4)}
+    )
 
 
 def subplots(rows: int, columns: int, width: float, height: float, **options) -> tuple[MatplotlibFigure, np.ndarray]:

@@ -97,7 +97,8 @@ class Pen:
             foot, side = (x - reach * dx, y - reach * dy), 0.46 * reach
             corners = [(x, y), (foot[0] - side * dy, foot[1] + side * dx), (foot[0] + side * dy, foot[1] - side * dx)]
             self.shape(corners, color, "head", edgecolor=color, linewidth=0.4, zorder=look["zorder"], joinstyle="miter")
-        for point in way.vertices:
+        mid = [tuple((a + 2 * b + c) / 4 for a, b, c in zip(*points))] if bend else []
+        for point in (*mid, points[0], points[-1]) if bend else points:
             self.at(*point)
 
     def shortcut(self, *points: tuple, name: str = "shortcut", dotted: bool = False, **look) -> None:
@@ -127,7 +128,12 @@ def sheet(panels: int) -> tuple[MatplotlibFigure, list[Pen]]:
 
 
 def arrange(
-    figure: MatplotlibFigure, pens: dict[str, Pen], center: float | None = 0.0, gap: float = 0.25, size: float = TITLE, stacked: bool = False
+    figure: MatplotlibFigure,
+    pens: dict[str, Pen],
+    center: float | None = 0.0,
+    gap: float = 0.25,
+    size: float = TITLE,
+    stacked: bool = False,
 ) -> None:
     """Put the panels side by side, in as many rows as they need, each with its title over `center` (None: its middle).
 

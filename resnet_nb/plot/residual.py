@@ -31,7 +31,7 @@ def blocks(modules: dict[str, nn.Module], caption: str, numbers: dict[str, Numbe
         height, arrows = heights[title]
         air = min((tallest - height) / arrows, 0.36)
         said.append(f"{title}: {'; '.join(draw_block(pen, block, scale, (numbers or {}).get(title), air))}.")
-    arrange(figure, dict(zip(modules, pens)))
+    arrange(figure, dict(zip(modules, pens)), gap=0.25 if len(modules) > 2 else 0.55)
     return Figure(figure, caption, " ".join(said))
 
 
@@ -182,7 +182,6 @@ def _draw_shortcut(pen: Pen, block: nn.Module, scale: float, join: float, number
             _cells(pen, x + 0.12 + breadth(X) + 0.08, middle + 0.13, numbers[0])
         return "plus identity shortcut"
     x = edge + 0.24 + max(_wide(inputs, scale), _wide(outputs, scale)) / 2
-    edged = {"edgecolor": ACCENT, "linewidth": 1.2}
     if isinstance(shortcut, ZeroPad):
         top, bottom = middle - TALL / 2, middle + TALL / 2
         _padded(pen, x, top, inputs, outputs, scale, {"edgecolor": ACCENT, "linewidth": 1.2})

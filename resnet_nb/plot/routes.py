@@ -6,9 +6,10 @@ from itertools import product
 from matplotlib.patches import Ellipse
 
 from resnet_nb.models.butcher import Tableau
-from resnet_nb.plot.figure import ACCENT, INK, PLAIN, Figure
-from resnet_nb.plot.pen import BOLD, CONV, DOTTED, MUTED, SIZE, SMALL, THIN, Pen, arrange, breadth, sheet
+from resnet_nb.plot.figure import ACCENT, PLAIN, Figure
+from resnet_nb.plot.pen import BOLD, CONV, DOTTED, MUTED, SMALL, THIN, Pen, arrange, breadth, sheet
 
+TILT = 14  # degrees of the ellipses of `nested`
 X, Y = r"$\mathbf{x}$", r"$\mathbf{y}$"
 
 
@@ -25,50 +26,56 @@ def wirings(methods: dict[str, Tableau], caption: str) -> Figure:
 def draw_wiring(pen: Pen, method: Tableau, pitch: float = 0.95) -> str:
     """The stages of one step in a row: x above enters every stage, the k_j enter later stages (a_ij) and the result (b_j).
 
-    Coefficients are written at the arrows up to 4 stages; beyond, dotted arrows are negative coefficients. Returns the
-    coefficients in words.
+    The rail below gathers the result. Coefficients are written at the arrows up to 4 stages; beyond, dotted arrows are
+    negative coefficients. Returns the coefficients in words.
     """
     s, labels = method.stages, method.stages <= 4
-    side = min(0.4, 0.72 * pitch)
-    end, rail = (s + 1) * pitch, -0.62
-    pen.text(0.38 * pitch - 0.08, rail, X, 12, "right")
-    pen.arrow((0.38 * pitch, rail), (end, rail), (end, -0.105), width=BOLD, color=ACCENT, label="x")
+    side, end, above = min(0.4, 0.72 * pitch), (s + 1) * pitch, -0.6
+    pen.text(0.38 * pitch - 0.08, above, X, 12, "right")
+    pen.shortcut((0.38 * pitch, above), (end, above), (end, -0.105), name="x")
     for i in range(1, s + 1):
-        pen.arrow((i * pitch, rail), (i * pitch, -side / 2), color=ACCENT, width=1.4, label="x")
+        pen.arrow((i * pitch, above), (i * pitch, -side / 2), color=ACCENT, width=1.4, label="x")
         pen.box(i * pitch, -side / 2, side, side, "", CONV, f"F{i}")
         pen.text(i * pitch, 0, rf"$\mathcal{{F}}_{{{i}}}$", 11 if labels else SMALL)
     pen.plus(end, 0)
     pen.arrow((end + 0.105, 0), (end + 0.4, 0))
     pen.text(end + 0.47, 0, Y, 12, "left")
-    said = []
-    for i, row in enumerate((*method.a, method.b), 1):
-        for j, value in enumerate(row, 1):
-            if value:
-                _wire(pen, j, i, s, value, labels, pitch, side)
-                said.append(f"{j}→{'y' if i > s else i}" + (f" {value}" if labels else ""))
-    negative = sum(bool(value < 0) for row in (*method.a, method.b) for value in row)
-    if not labels:
-        pen.text(pitch, pen.reach[3], "dark: into the result; dotted: negative", SMALL, "left", color=MUTED)
-        inner = len(said) - sum(bool(value) for value in method.b)
-        said = [f"{s} stages, {inner} arrows between them, {len(said) - inner} into the result, {negative} negative"]
-    return ", ".join(said)
+    inner = [(j, i, value) for i, row in enumerate(method.a, 1) for j, value in enumerate(row, 1) if value]
+    for j, i, value in inner:
+        _wire(pen, j * pitch, i * pitch, side, value, labels)
+    outer = [(j, value) for j, value in enumerate(method.b, 1) if value]
+    rail = max(0.6, pen.reach[3] + 0.2)
+    for j, value in outer:
+        pen.arrow((j * pitch, side / 2), (j * pitch, rail), width=1.4, linestyle=_dashes(value), label="b", zorder=2.5)
+        if labels:
+            pen.text(j * pitch - 0.07, (side / 2 + rail) / 2 - 0.03, f"{value}", side="right")
+    pen.arrow((outer[0][0] * pitch, rail), (end, rail), (end, 0.105), width=BOLD, label="result")
+    if labels:
+        return ", ".join([f"{j}→{i} {value}" for j, i, value in inner] + [f"{j}→y {value}" for j, value in outer])
+    negative = sum(bool(value < 0) for *_, value in (*inner, *outer))
+    if negative:
+        pen.text(outer[0][0] * pitch, rail + 0.2, "dotted: negative coefficient", SMALL, "left", color=MUTED)
+    return f"{s} stages, {len(inner)} arrows between them, {len(outer)} into the result, {negative} negative"
 
 
-def _wire(pen: Pen, start: int, end: int, stages: int, value, labels: bool, pitch: float, side: float) -> None:
-    """An arc below the row, deeper the further it goes, darker into the result."""
-    result = end > stages
-    bend = 0.62 if end - start == 1 else 0.46
-    spread = 0.28 * side
-    foot = 0.13 if result else side / 2 + 0.01
-    points = (start * pitch + spread, side / 2 + 0.01), (end * pitch - (0 if result else spread), foot)
-    thin = THIN if labels else 0.7
-    look = {"width": thin + 0.5 if result else thin, "color": INK if result else PLAIN, "tip": 0.085}
-    pen.arrow(*points, bend=bend, linestyle="-" if value > 0 else DOTTED, label=f"{start} to {end}", **look)
+def _dashes(value) -> str | tuple:
+    return "-" if value > 0 else DOTTED
+
+
+def _wire(pen: Pen, start: float, end: float, side: float, value, labels: bool) -> None:
+    """k_j to a later stage: straight to the next one where numbers are written, else an arc, deeper the further it goes."""
+    written = f"{value}"
+    if labels and end - start < 1.5 * 0.95:
+        pen.arrow((start + side / 2, 0), (end - side / 2, 0), width=1.4, color=PLAIN, linestyle=_dashes(value), label="a")
+        pen.text((start + end) / 2 - 0.03, -0.13, written)
+        return
+    points = (start + 0.28 * side, side / 2), (end - 0.28 * side, side / 2)
+    across, bend = points[1][0] - points[0][0], 0.4
+    look = {"width": THIN if labels else 0.8, "tip": 0.08, "color": PLAIN, "linestyle": _dashes(value)}
+    pen.arrow(*points, bend=bend, label="a", **look)
     if labels:
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        middle = [sum(coordinates) / 2 for coordinates in zip(*points)]
-        across = points[1][0] - points[0][0]
-        pen.text(middle[0] - bend * (points[1][1] - points[0][1]) / 2, middle[1] + bend * across / 2, f"{value}", bbox=ground)
+        pen.text((start + end) / 2, side / 2 + bend * across / 2, written, bbox=ground)
 
 
 def unrolled(blocks: int, caption: str) -> Figure:
@@ -82,14 +89,14 @@ def unrolled(blocks: int, caption: str) -> Figure:
     paths = sorted(product((0, 1), repeat=blocks), key=lambda path: (sum(path), path[::-1]))
     end, y, start, said = (blocks + 0.5) * pitch, 0.75, {}, []
     for path in paths:
-        start.setdefault(sum(path), y)
+        if sum(path) not in start:
+            y += 0.12 if start else 0
+            start[sum(path)] = y
         _draw_route(pen, y, path, pitch)
-        factors = "".join(rf"J_{i}" for i in range(blocks, 0, -1) if path[i - 1]) or "I"
-        pen.text(end + 0.22, y, f"${factors}$", side="left")
+        factors = r"\,".join(f"J_{i}" for i in range(blocks, 0, -1) if path[i - 1]) or "I"
+        pen.text(end + 0.36, y, f"${factors}$", side="left")
         y += step
-        if sum(path) < blocks and math.comb(blocks, sum(path)) == paths_so_far(paths, path):
-            y += 0.12
-    x = end + 0.3 + breadth("$" + "".join(f"J_{i}" for i in range(blocks)) + "$")
+    x = end + 0.46 + breadth("$" + r"\,".join(f"J_{i}" for i in range(blocks)) + "$")
     for length, first in start.items():
         count = math.comb(blocks, length)
         last = first + step * (count - 1)
@@ -99,16 +106,11 @@ def unrolled(blocks: int, caption: str) -> Figure:
         words = f"{count} path{'s' * (count > 1)} through {through}"
         pen.text(x + 0.18, (first + last) / 2, words, side="left")
         said.append(words)
-    product_words = "".join(rf"(I + J_{i})" for i in range(blocks, 0, -1))
-    pen.text(x + 0.18, 0.06, f"${product_words} =$", 11, "right")
-    pen.text(x + 0.24, 0.06, "the sum of", SIZE, "left")
+    factors = "".join(rf"(I + J_{i})" for i in range(blocks, 0, -1))
+    pen.text(end + 0.36, 0.04, rf"$\partial\mathbf{{y}}/\partial\mathbf{{x}} = {factors}$", 11, "left")
+    pen.text(end + 0.36, 0.29, "is the sum of", SMALL, "left", color=MUTED)
     arrange(figure, {"": pen})
     return Figure(figure, caption, f"{blocks} residual blocks in a row are {2**blocks} paths: {', '.join(said)}.")
-
-
-def paths_so_far(paths: list[tuple[int, ...]], path: tuple[int, ...]) -> int:
-    """How many paths as long as this one there are up to it."""
-    return sum(sum(other) == sum(path) for other in paths[: paths.index(path) + 1])
 
 
 def _draw_row(pen: Pen, blocks: int, pitch: float) -> None:
@@ -138,9 +140,9 @@ def _draw_route(pen: Pen, y: float, path: tuple[int, ...], pitch: float) -> None
             pen.box(place, y - 0.095, 0.34, 0.19, "", CONV, f"{name} block {i}")
             pen.text(place, y, f"$J_{i}$", SMALL)
         else:
-            pen.shortcut((x, y), (join, y), head=False, name=f"{name} past {i}")
+            pen.shortcut((x - 0.01 * (i > 1), y), (join, y), head=False, name=f"{name} past {i}")
         x = join
-    pen.arrow((x, y), (x + 0.33, y), color=PLAIN if path[-1] else ACCENT, width=1.6)
+    pen.arrow((x - 0.01, y), (x + 0.33, y), color=PLAIN if path[-1] else ACCENT, width=1.6 if path[-1] else BOLD)
 
 
 def nested(
@@ -155,43 +157,42 @@ def nested(
     each class that are closest to it.
     """
     figure, pens = sheet(2)
-    goal, said = (2.85, -1.55), []
-    count = len(classes)
+    goal, said, steps = (2.55, -0.95), [], max(1, len(classes) - 1)
     for pen, title, is_nested in zip(pens, titles, (False, True)):
         distances = []
-        for i in range(count):
-            size = 0.42 + 0.75 * i / max(1, count - 1)
-            # nested ones share their lower left; the others drift away to the right and downwards
-            drift = i / max(1, count - 1)
-            center = (size * 1.0 + 0.02, -0.6 * size) if is_nested else (0.75 + 0.75 * drift, -1.1 + 1.2 * drift)
-            distances.append(_draw_class(pen, center, (size, 0.62 * size), 14, classes[i], goal, i))
+        for i, name in enumerate(classes):
+            size = 0.42 + 0.68 * i / steps
+            # nested ones grow from one point towards the target; the others come near it and then move away
+            far = i / steps
+            apart = 0.45 + 2.45 * far - 0.9 * far**2, -0.75 + 1.1 * far + 0.6 * far**2
+            center = (0.62 + 0.5 * size, 0.6 - 0.42 * size) if is_nested else apart
+            distances.append(_draw_class(pen, center, size, name, goal, is_nested))
         pen.axis.plot(*goal, marker="*", markersize=15, color=ACCENT, markeredgecolor="white", zorder=6, clip_on=False)
         pen.text(goal[0] + 0.14, goal[1], target, 11, "left", color=ACCENT, weight="bold")
         order = ", ".join(f"{distance:.1f}" for distance in distances)
-        said.append(f"{title}: the distances to the target are {order}")
+        said.append(f"{title}: from the smallest class to the largest, the distance to the target is {order}")
     arrange(figure, dict(zip(titles, pens)), None, gap=0.5)
     return Figure(figure, caption, ". ".join(said) + ".")
 
 
 def _draw_class(
-    pen: Pen, center: tuple[float, float], radii: tuple[float, float], tilt: float, name: str, goal: tuple[float, float], i: int
+    pen: Pen, center: tuple[float, float], size: float, name: str, goal: tuple[float, float], is_nested: bool
 ) -> float:
-    """An ellipse, its closest point to the goal and the way that is left; returns how long that is."""
-    angle = math.radians(-tilt)
+    """An ellipse with its name, its closest point to the goal and the way that is left; returns how long that is."""
+    tilt = math.radians(-TILT)
     points = []
     for k in range(720):
-        a, b = radii[0] * math.cos(math.pi * k / 360), radii[1] * math.sin(math.pi * k / 360)
-        x = center[0] + a * math.cos(angle) - b * math.sin(angle)
-        points.append((x, center[1] + a * math.sin(angle) + b * math.cos(angle)))
+        a, b = size * math.cos(math.pi * k / 360), 0.66 * size * math.sin(math.pi * k / 360)
+        across, down = a * math.cos(tilt) - b * math.sin(tilt), a * math.sin(tilt) + b * math.cos(tilt)
+        points.append((center[0] + across, center[1] + down))
+        pen.at(*points[-1])
     best = min(points, key=lambda point: math.dist(point, goal))
-    look = {"facecolor": PLAIN, "alpha": 0.13, "linewidth": 0, "zorder": 1 + 0.1 * i, "label": name, "clip_on": False}
-    pen.axis.add_patch(Ellipse(center, 2 * radii[0], 2 * radii[1], angle=-tilt, **look))
-    edge = {"facecolor": "none", "edgecolor": PLAIN, "linewidth": 1.3, "zorder": 2, "clip_on": False}
-    pen.axis.add_patch(Ellipse(center, 2 * radii[0], 2 * radii[1], angle=-tilt, **edge))
-    for point in points:
-        pen.at(*point)
-    pen.arrow(best, goal, head=False, color=ACCENT, linestyle=DOTTED, width=1.2, label=f"way {i}")
+    shape = {"width": 2 * size, "height": 2 * 0.66 * size, "angle": -TILT, "clip_on": False}
+    pen.axis.add_patch(Ellipse(center, **shape, facecolor=PLAIN, alpha=0.13, linewidth=0, zorder=1, label=name))
+    pen.axis.add_patch(Ellipse(center, **shape, facecolor="none", edgecolor=PLAIN, linewidth=1.3, zorder=2))
+    pen.arrow(best, goal, head=False, color=ACCENT, linestyle=DOTTED, width=1.2, label="way")
     pen.axis.plot(*best, "o", markersize=6, color=PLAIN, markeredgecolor="white", zorder=5, clip_on=False)
-    lowest = min(points, key=lambda point: point[0])
-    pen.text(lowest[0] + 0.2, lowest[1], name, 11)
+    edge = points[60 if is_nested else 360]  # where nothing else is
+    away = math.dist(edge, center)
+    pen.text(*(e + 0.17 * (c - e) / away for e, c in zip(edge, center)), name, 11)
     return math.dist(best, goal)
