@@ -50,13 +50,13 @@ def arrow(axis: Axes, *points: tuple, scale: float = 9, bend: float = 0, head: s
     axis.add_patch(FancyArrowPatch(**way, arrowstyle=head, mutation_scale=scale, **{"color": INK, "linewidth": 1, **look}))
 
 
-def blocks(modules: dict[str, nn.Module], alt: str) -> Figure:
+def blocks(modules: dict[str, nn.Module], caption: str) -> Figure:
     """Diagrams of residual blocks side by side (Fig. 2 and Fig. 5): title -> block module."""
     figure, axes = subplots(1, len(modules), 3.6 * len(modules), 3.8)
     for axis, (title, block) in zip(axes[0], modules.items()):
         draw_block(axis, block)
         axis.set_title(title)
-    return Figure(figure, alt)
+    return Figure(figure, caption)
 
 
 def draw_block(axis: Axes, block: nn.Module) -> None:
@@ -87,7 +87,7 @@ def draw_block(axis: Axes, block: nn.Module) -> None:
     text(axis, 0.12, -1.0, "relu", 10, ha="left")
 
 
-def networks(models: dict[str, nn.Module], alt: str, input_size: int = 224) -> Figure:
+def networks(models: dict[str, nn.Module], caption: str, input_size: int = 224) -> Figure:
     """Networks side by side, one box per weighted layer (Fig. 3): title -> network. Maps of one size share a band.
 
     Arcs are shortcuts, dotted where they change the shape. input_size is the image's side in pixels.
@@ -108,7 +108,7 @@ def networks(models: dict[str, nn.Module], alt: str, input_size: int = 224) -> F
         x = 0.55 + 2.2 * column
         text(axis, x, -0.95, title, 11, weight="bold")
         _draw_shortcuts(axis, x, bare(models[title]), _draw_column(axis, x, boxes, start))
-    return Figure(figure, alt)
+    return Figure(figure, caption)
 
 
 def _with_pools(rows: tuple[Layer, ...]) -> list[tuple[int, str, str]]:
@@ -152,13 +152,13 @@ def _draw_shortcuts(axis: Axes, x: float, model: nn.Module, heights: dict[str, f
                 arrow(axis, *ends, scale=7, bend=-0.45, linestyle=dashes, color="0.2")
 
 
-def units(modules: dict[str, Unit], alt: str) -> Figure:
+def units(modules: dict[str, Unit], caption: str) -> Figure:
     """Units of 1603.05027 side by side, layer by layer (its Fig. 2 and Fig. 4): title -> unit."""
     figure, axes = subplots(1, len(modules), 2.1 * len(modules), 4.2)
     for axis, (title, unit) in zip(axes[0], modules.items()):
         draw_unit(axis, unit)
         axis.set_title(title, fontsize=11)
-    return Figure(figure, alt)
+    return Figure(figure, caption)
 
 
 def draw_unit(axis: Axes, unit: Unit) -> None:
@@ -208,7 +208,7 @@ def _on_paths(unit: Unit) -> tuple[str, str]:
     return "1×1 conv" if isinstance(unit.downsample, nn.Sequential) else "", ""
 
 
-def wirings(methods: dict[str, Tableau], alt: str) -> Figure:
+def wirings(methods: dict[str, Tableau], caption: str) -> Figure:
     """How the stages of Runge-Kutta blocks are connected, one below the other: title -> method."""
     heights = [2 + 0.2 * method.stages for method in methods.values()]
     width = max(method.stages for method in methods.values()) + 2.4
@@ -219,7 +219,7 @@ def wirings(methods: dict[str, Tableau], alt: str) -> Figure:
         draw_wiring(axis, method)
         axis.set_xlim(right=width - 0.6)
         axis.set_title(title, fontsize=11, loc="left")
-    return Figure(figure, alt)
+    return Figure(figure, caption)
 
 
 def draw_wiring(axis: Axes, method: Tableau) -> None:

@@ -1,8 +1,9 @@
-"""What all figures share: the picture with its description, the look of a series, panels (all notebooks)."""
+"""What all figures share: the picture with its caption and description, colors, labels at the lines, panels (all notebooks)."""
 
 import base64
 import io
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,41 +11,79 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as MatplotlibFigure
 from PIL import Image
 from torch import Tensor
 
-COLORS = sns.color_palette("colorblind")
-LOOKS = {"linestyle": ("-", "--", "-.", ":"), "marker": "os^Dv", "hatch": ("", "//", "..", "xx")}
+ACCENT, PLAIN, INK = "#d1492e", "#33475b", "#222222"  # residual, plain, words and axes
+COLORS = ["#2a6f97", "#d98e04", "#4c956c", "#8e5572", "#6c757d", "#00918f", "#b5838d", "#7f5539"]  # everything else
+LOOKS = {"linestyle": ("-", "--", ":", "-."), "marker": "os^Dv", "hatch": ("", "//", "..", "xx")}
+QUIET = {"color": "0.45", "fontsize": 9}  # words that only explain the drawing
+RESOLUTIONS = (180, 150, 120, 90)  # dots per inch: the first whose picture is small enough
+LARGEST = 145_000  # bytes
 
 
 class Figure:
-    """A picture and its description, shown by Jupyter.
+    """A picture with the sentence under it; Jupyter shows both.
 
-    The description is the alternative text of the PNG and its plain-text form; it carries the figure's key numbers, so that
-    a test which compares the text also checks the figure.
+    caption: the message, one sentence, shown in italics. alt: what is drawn, in words, with the key numbers: the alternative
+    text of the picture and its plain-text form, so that a test which compares the text also checks the figure; without it,
+    the caption. png, width, height: the picture and the size in pixels at which it is shown, half of those it has.
     """
 
-    def __init__(self, figure: MatplotlibFigure, alt: str):
-        self.alt, self.png = alt, _png(figure)
+    def __init__(self, figure: MatplotlibFigure, caption: str, alt: str = ""):
+        self.caption, self.alt = caption, alt or caption
+        self.png = _png(figure)
+        self.width, self.height = (side // 2 for side in Image.open(io.BytesIO(self.png)).size)  # sharp on a fine screen
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
-        return bundle, {"image/png": {"alt": self.alt}}
+        return bundle, {"image/png": {"alt": self.alt, "width": self.width, "height": self.height}}
+
+    def _ipython_display_(self):
+        from IPython.display import display
+
+        bundle, metadata = self._repr_mimebundle_()
+        display(bundle, metadata=metadata, raw=True)
+        display({"text/markdown": f"*{self.caption}*", "text/plain": self.caption}, raw=True)
 
 
 def _png(figure: MatplotlibFigure) -> bytes:
     """PNG bytes in 256 colors, without matplotlib's version, so that they are small and do not change."""
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="png", bbox_inches="tight", metadata={"Software": None})
-    Image.open(raw).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+    for resolution in RESOLUTIONS:
+        raw, small = io.BytesIO(), io.BytesIO()
+        figure.savefig(raw, format="png", dpi=resolution, bbox_inches="tight", pad_inches=0.08, metadata={"Software": None})
+        Image.open(raw).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+        if small.tell() <= LARGEST:
+            break
     return small.getvalue()
 
 
 def style() -> None:
     """Set the look of the series for every figure drawn after this."""
-    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
-    plt.rcParams.update({"figure.dpi": 90, "savefig.dpi": 90, "axes.titlesize": 12, "figure.figsize": (7, 4)})
+    sns.set_theme(context="notebook", style="white", palette=COLORS)
+    plt.rcParams.update(
+        {
+            "figure.dpi": RESOLUTIONS[0],
+            "figure.figsize": (7, 4),
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
+            "axes.labelsize": 11,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": "0.6",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": "0.92",
+            "text.color": INK,
+            "xtick.color": "0.35",
+            "ytick.color": "0.35",
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
+        }
+    )
 
 
 def subplots(rows: int, columns: int, width: float, height: float, **options) -> tuple[MatplotlibFigure, np.ndarray]:
@@ -77,7 +116,90 @@ def show_image(axis: Axes, image: Tensor, **options) -> None:
     axis.imshow(array(image.permute(1, 2, 0)), interpolation="nearest", **options)
 
 
-def look(i: int, *what: str) -> dict:
-    """Color, and linestyle, marker or hatch (`what`), of the i-th series; no two of the first forty are the same."""
-    turn = i + i // len(COLORS)  # when the colors begin again, the rest is one further
-    return {"color": COLORS[i % len(COLORS)]} | {key: LOOKS[key][turn % len(LOOKS[key])] for key in what}
+def color(name: str) -> str | None:
+    """The color of what is called so: one for residual nets, one for plain nets, None for the rest."""
+    words = name.lower()
+    if "plain" in words:
+        return PLAIN
+    return ACCENT if "resid" in words or "resnet" in words else None
+
+
+def looks(names: Iterable[str], *what: str) -> dict[str, dict]:
+    """name -> color and linestyle, marker or hatch (`what`); no two of the first thirty are the same.
+
+    Several plain or several residual nets differ in the rest, and each is a little lighter than the one before.
+    """
+    found, used = {}, Counter()
+    for name in names:
+        own = color(name)
+        used[own] += 1
+        turn = used[own] - 1
+        if own is None:
+            shown = COLORS[turn % len(COLORS)]
+            turn += turn // len(COLORS)  # colors that begin again are one style further
+        else:
+            shown = mixed(own, 0.25 * min(turn, 2))
+        found[name] = {"color": shown} | {key: LOOKS[key][turn % len(LOOKS[key])] for key in what}
+    return found
+
+
+def mixed(own: str, white: float) -> tuple[float, float, float]:
+    """A color with this share of white in it."""
+    return tuple(white + (1 - white) * part for part in to_rgb(own))
+
+
+def label_ends(axis: Axes, ends: Mapping[str, tuple[float, float]], styles: Mapping[str, dict], size: float = 10) -> None:
+    """Each name beside the end (x, y) of its line, to the right of the panel; names that would meet are moved apart."""
+    figure = axis.figure
+    figure.canvas.draw()  # limits and scales are final now
+    inches = axis.get_position().height * figure.get_figheight()
+    apart = 1.35 * size / 72 / inches
+    places = {name: axis.transAxes.inverted().transform(axis.transData.transform(end)) for name, end in ends.items()}
+    order = sorted(places, key=lambda name: places[name][1])
+    heights = _moved_apart([min(max(places[name][1], 0), 1) for name in order], apart)
+    for name, height in zip(order, heights):
+        own = styles[name]["color"]
+        axis.annotate(
+            name,
+            xy=ends[name],
+            xytext=(1.03, height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=size,
+            color=own,
+            weight="bold",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": own, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 2},
+        )
+
+
+def _moved_apart(heights: list[float], apart: float) -> list[float]:
+    """Rising heights, each at least `apart` above the one before, moved as little as a few passes can."""
+    moved = list(heights)
+    for _ in range(200):
+        for i in range(1, len(moved)):
+            short = apart - (moved[i] - moved[i - 1])
+            if short > 1e-9:
+                moved[i - 1] -= short / 2
+                moved[i] += short / 2
+    return moved
+
+
+def vertical_marks(axis: Axes, marks: Mapping[float, str], low: bool = False) -> None:
+    """Dotted vertical lines with their words at the top of the panel, or at its bottom."""
+    for x, words in marks.items():
+        axis.axvline(x, color="0.6", linewidth=0.9, linestyle=":", zorder=1)
+        place = {"y": 0.02, "va": "bottom"} if low else {"y": 0.98, "va": "top"}
+        ground = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.8}
+        axis.text(x, s=words, rotation=90, ha="right", transform=axis.get_xaxis_transform(), bbox=ground, **place, **QUIET)
+
+
+def horizontal_mark(axis: Axes, y: float, words: str) -> None:
+    """A dashed level with its name, such as chance."""
+    axis.axhline(y, color="0.55", linewidth=1, linestyle=(0, (5, 4)), zorder=1)
+    axis.text(0.995, y, words, ha="right", va="bottom", transform=axis.get_yaxis_transform(), **QUIET)
+
+
+def number(value: float) -> str:
+    """Three digits that matter, for descriptions."""
+    return f"{value:,.0f}" if abs(value) >= 1000 and abs(value) < 1e6 else f"{value:.3g}"
