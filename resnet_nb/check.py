@@ -1,7 +1,11 @@
 """Claims that can fail: one line printed when they hold, an error when they do not (all notebooks)."""
 
+import hashlib
 import math
 import textwrap
+from dataclasses import dataclass
+
+from resnet_nb.errors import first_line
 
 HELP = {"text": " Leave out the quotation marks.", "a function": " Call it and answer with what it returns."}
 UNIT = "Which unit?"
@@ -33,27 +37,64 @@ def check(claim: str, got, want=True, tol: float = 0) -> None:
     print(f"✓ {claim}{value}{expected}")
 
 
+@dataclass(frozen=True)
+class Sealed:
+    """A right answer that cannot be read off: its digest; numbers are compared after rounding to `decimals`."""
+
+    digest: str
+    decimals: int = 0
+
+
+def sealed(value, decimals: int = 0) -> Sealed:
+    """The seal of a value, for the author of an exercise: `print(sealed(2.5, 1))` gives what `feedback` takes."""
+    text = repr(_rounded(_plain(value), decimals))
+    return Sealed(hashlib.sha256(f"resnet_nb {text}".encode()).hexdigest()[:16], decimals)
+
+
 def feedback(answer, want, tol: float = 0, mistakes: dict | None = None) -> None:
     """Say whether a reader's `answer` is right and, if it is not, what probably went wrong; never raises.
 
-    answer: None means not answered yet. mistakes: a wrong answer -> what probably led to it.
+    answer: None means not answered yet. want: the right answer, or its `Sealed` digest, or a judge: a function of the answer
+    that returns True or says in a sentence what the answer does wrong, for answers that are code. mistakes: a wrong answer
+    -> what probably led to it.
     """
     if answer is None:
         print("Not answered yet: replace None in the cell above and run both cells.")
         return
     try:
-        print(_verdict(_plain(answer), _plain(want), tol, mistakes or {}))
+        print(_judged(answer, want) if callable(want) else _verdict(_plain(answer), _plain(want), tol, mistakes or {}))
     except Exception as error:  # an answer can be any object, and its own methods can fail
+        if callable(want):
+            print(f"✗ Running your answer fails: {type(error).__name__}: {first_line(error)}")
+            return
         what = f"an answer of type {type(answer).__name__} ({type(error).__name__})"
         print(f"✗ Cannot compare {what}: give plain numbers or a list of them.")
 
 
+def _judged(answer, judge) -> str:
+    if not callable(answer):
+        return f"✗ Your answer is {_form(_plain(answer))}; a function or a class is wanted."
+    said = judge(answer)
+    return "✓ Right." if said is True else f"✗ {said}"
+
+
+def _rounded(value, decimals: int):
+    """The numbers of a value at these decimals, each written in one way only."""
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item, decimals) for item in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"{round(value, decimals) + 0.0:.{decimals}f}"  # no minus before a zero
+    return value
+
+
 def _verdict(answer, want, tol: float, mistakes: dict) -> str:
-    if _same(answer, want, tol):
+    if sealed(answer, want.decimals) == want if isinstance(want, Sealed) else _same(answer, want, tol):
         return f"✓ Right: {_short(answer)}"
     for wrong, why in mistakes.items():
         if _same(answer, wrong, tol):
             return f"✗ {_short(answer)} is not it. {why}"
+    if isinstance(want, Sealed):
+        return f"✗ {_short(answer)} is not it. Look at the hints and try again."
     given, wanted = _form(answer), _form(want)
     if given != wanted:
         return f"✗ Your answer is {given}; {wanted} is wanted.{HELP.get(given, '')}"

@@ -32,9 +32,9 @@ class Explorer:
         figure = self.draw(**{name: slider.value for name, slider in self.sliders.items()})
         if not isinstance(figure, Figure):
             raise InputError(f"draw must return a figure of resnet_nb.plot, got {type(figure).__name__}")
-        alt, png = html.escape(figure.alt), base64.b64encode(figure.png).decode()
+        alt, caption, png = html.escape(figure.alt), html.escape(figure.caption), base64.b64encode(figure.png).decode()
         # JupyterLab drops the alternative text of a PNG output, but not that of an img
-        return f'<img alt="{alt}" src="data:image/png;base64,{png}"><p>{alt}</p>'
+        return f'<img alt="{alt}" width="{figure.size[0]}" src="data:image/png;base64,{png}"><p><i>{caption}</i></p>'
 
     def _redraw(self, change) -> None:
         try:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import each_notebook, no, read
 
-from resnet_nb.check import CheckFailed, check, feedback
+from resnet_nb.check import CheckFailed, Sealed, check, feedback, sealed
 from tools.reading import tags
 
 HOLD = [
@@ -314,3 +314,40 @@ def test_tolerances_say_something(path):
 )
 def test_a_loose_tolerance_is_seen(source, passes):
     assert (not [*loose(source)]) is passes
+
+
+@pytest.mark.parametrize("right", [16, 2.5, [0, 0.5, -1], (0.5, 0.4), "BN", True, np.float64(2.5), torch.tensor([1.0, 2.0])])
+def test_a_sealed_answer_is_known_without_being_told(capsys, right):
+    seal = sealed(right, 1)
+    assert said(capsys, right, seal).startswith("✓ Right")
+    plain = right.tolist() if hasattr(right, "tolist") else right
+    assert str(plain) not in repr(seal)
+    for wrong in (17, [0, 0.5, 1], (0.4, 0.5), "bn", False, 2.4):
+        assert said(capsys, wrong, seal).startswith("✗"), wrong
+
+
+def test_a_seal_rounds_and_stays_the_same(capsys):
+    assert sealed(2.5, 1) == Sealed("c9d79c2b26da77d3", 1)  # notebooks have such digests in their cells
+    assert said(capsys, 2.5408, sealed(2.5, 1)).startswith("✓")
+    assert said(capsys, -0.01, sealed(0, 1)).startswith("✓")
+    assert said(capsys, 2.56, sealed(2.5, 1)).startswith("✗")
+    assert "y. F is" in said(capsys, [1, 2.5, 2], sealed([0, 0.5, -1], 1), mistakes={(1, 2.5, 2): "That is y. F is less."})
+
+
+def double(answer):
+    return True if answer(3) == 6 else f"It makes {answer(3)} of 3."
+
+
+@pytest.mark.parametrize(
+    "answer, words",
+    [
+        (lambda x: 2 * x, "✓ Right."),
+        (lambda x: x, "✗ It makes 3 of 3."),
+        (lambda x: x / 0, "✗ Running your answer fails: ZeroDivisionError: division by zero"),
+        (lambda: 1, "✗ Running your answer fails: TypeError: "),
+        (6, "✗ Your answer is one number; a function or a class is wanted."),
+        (None, "Not answered yet"),
+    ],
+)
+def test_an_answer_in_code_is_run_by_its_judge(capsys, answer, words):
+    assert said(capsys, answer, double).startswith(words.strip())

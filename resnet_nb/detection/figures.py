@@ -10,14 +10,14 @@ from torch import Tensor
 from resnet_nb.detection.precision import highest_beyond
 from resnet_nb.detection.scenes import Objects
 from resnet_nb.plot.charts import grouped_bars
-from resnet_nb.plot.figure import Figure, look, picture_grid, show_image, subplots
+from resnet_nb.plot.figure import Figure, looks, picture_grid, show_image, subplots
 
 
 def scenes(
     images: Tensor,
     targets: Sequence[Objects],
     classes: Sequence[str],
-    alt: str,
+    caption: str,
     predictions: Sequence[Objects] | None = None,
     least: float = 0.5,
 ) -> Figure:
@@ -38,7 +38,7 @@ def scenes(
             shown = (predictions[i][key][good].tolist() for key in ("boxes", "labels", "scores"))
             for box, label, score in zip(*shown):
                 _rectangle(axis, box, "--", f"{classes[label]} {100 * score:.0f}")
-    return Figure(figure, alt)
+    return Figure(figure, caption)
 
 
 def _rectangle(axis: Axes, box: Sequence[float], dashes: str, text: str) -> None:
@@ -56,7 +56,7 @@ def _outline(axis: Axes, box: Sequence[float], **look) -> None:
     axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **{"fill": False, **look}))
 
 
-def overlaps(box: Sequence[float], others: dict[str, Sequence[float]], alt: str) -> Figure:
+def overlaps(box: Sequence[float], others: dict[str, Sequence[float]], caption: str) -> Figure:
     """One box (solid) against others (dashed), a panel each with the intersection hatched: title -> x1, y1, x2, y2."""
     figure, axes = subplots(1, len(others), 2.5 * len(others), 2.7, sharex=True, sharey=True)
     corners = np.array([box, *others.values()]).reshape(-1, 2)
@@ -67,31 +67,32 @@ def overlaps(box: Sequence[float], others: dict[str, Sequence[float]], alt: str)
         if x1 < x2 and y1 < y2:
             hatched = {"facecolor": "0.85", "edgecolor": "0.45", "hatch": "//", "linewidth": 0}
             _outline(axis, (x1, y1, x2, y2), fill=True, **hatched)
-        _outline(axis, box, **look(0, "linestyle"), linewidth=2)
-        _outline(axis, other, **look(1, "linestyle"), linewidth=2)
+        for outline, own in zip((box, other), looks(["box", "other"], "linestyle").values()):
+            _outline(axis, outline, **own, linewidth=2)
         axis.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
         axis.set_title(title, fontsize=11)
-    return Figure(figure, alt)
+    return Figure(figure, caption)
 
 
-def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], alt: str) -> Figure:
+def precision_recall(curves: dict[str, tuple[np.ndarray, np.ndarray]], caption: str) -> Figure:
     """Precision over recall, one panel with a line per curve: name -> (precision, recall), best score first.
 
     Thin: as counted; bold: the highest precision at that recall or beyond, of which AP takes the mean.
     """
     figure, axes = subplots(1, 1, 6, 3.6)
     axis = axes[0, 0]
-    for i, (name, (precision, recall)) in enumerate(curves.items()):
-        highest, same = highest_beyond(precision), look(i, "linestyle")
+    for name, same in looks(curves, "linestyle").items():
+        precision, recall = curves[name]
+        highest = highest_beyond(precision)
         axis.plot(recall, precision, linewidth=0.8, marker=".", markersize=4, **same)
         axis.plot([0, *recall, recall[-1]], [highest[0], *highest, 0], drawstyle="steps-pre", linewidth=2.2, label=name, **same)
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.03), ylim=(0, 1.05))
     axis.legend(loc="lower left")
-    return Figure(figure, alt)
+    return Figure(figure, caption)
 
 
-def gains(values: dict[str, dict[str, float]], ylabel: str, alt: str) -> Figure:
-    """Upright bars in groups, for many short labels: label -> series -> value. The values are added to `alt`."""
+def gains(values: dict[str, dict[str, float]], ylabel: str, caption: str) -> Figure:
+    """Upright bars in groups, for many short labels: label -> series -> value."""
     series = list(next(iter(values.values())))
     figure, axes = subplots(1, 1, 10, 3.4)
     axis = axes[0, 0]
@@ -100,4 +101,4 @@ def gains(values: dict[str, dict[str, float]], ylabel: str, alt: str) -> Figure:
     axis.set_ylabel(ylabel)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncol=len(series), frameon=False)
     parts = [f"{label} " + ", ".join(f"{row[name]:.1f}" for name in series) for label, row in values.items()]
-    return Figure(figure, f"{alt} {', '.join(series)}: {'; '.join(parts)}.")
+    return Figure(figure, caption, f"Bars, {ylabel}, {', '.join(series)}: {'; '.join(parts)}.")

@@ -8,7 +8,7 @@ from torch import nn
 
 from resnet_nb.anatomy import Layer, bare, describe
 from resnet_nb.models.blocks import NoShortcut, stages
-from resnet_nb.plot.figure import ACCENT, INK, PLAIN, Figure
+from resnet_nb.plot.figure import ACCENT, INK, PLAIN, Figure, color
 from resnet_nb.plot.pen import CONV, DOTTED, MUTED, SIZE, SMALL, Pen, arrange, breadth, sheet
 
 FC, BAND, WIDE = "#e9dfcf", "#f3f5f7", 8.0  # fills of a linear layer and of every second band; inches of all layers
@@ -63,7 +63,7 @@ def networks(models: dict[str, nn.Module], caption: str, input_size: int = 224) 
         work = f"{found[title].multiply_adds / 1e9:.1f} billion multiply-adds"
         if found[title].multiply_adds < 1e8:
             work = f"{found[title].multiply_adds / 1e6:.0f} million multiply-adds"
-        pen.text(0.04, y - 0.22, title, 11, "left", weight="bold")
+        pen.text(0.04, y - 0.22, title, 11, "left", weight="bold", color=color(title) or INK)
         pen.text(0.14 + breadth(title, 11, "bold"), y - 0.22, work, SMALL, "left", color=MUTED)
         middle = y + 0.32
         nodes = _draw_bars(pen, middle, bars, bands, scale, pitch)
@@ -254,10 +254,9 @@ def _volume(pen: Pen, x: float, shape: Volume, scales: tuple[float, float], titl
         pen.shape([(left, top), (right, top), (right, -top), (left, -top)], fill, name, **look)
         lid = [(left, top), (left + deep, top - shift), (right + deep, top - shift), (right, top)]
         pen.shape(lid, fill if hatch else "#e3eaf1", "lid", **look)
-    color = "white" if zeros and sum(zeros) else "#aebfd0"
+    padded = sum(zeros) > 0
     side = [(end, top), (end + deep, top - shift), (end + deep, -top - shift), (end, -top)]
-    hatched = {"hatch": "////", "edgecolor": ACCENT} if zeros and sum(zeros) else {}
-    pen.shape(side, color, "face", **hatched)
+    pen.shape(side, "white" if padded else "#aebfd0", "face", **({"hatch": "////", "edgecolor": ACCENT} if padded else {}))
     y = max(tall / 2, lowest) + 0.13
     looks = [{"size": SIZE, "weight": "bold"}, {"size": SMALL}, {"size": SMALL, "color": MUTED}]
     words[0] += " channels" if wide > 0.9 or lowest == 0 else ""

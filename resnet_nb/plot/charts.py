@@ -1,94 +1,202 @@
-"""Charts: lines, bars, matrices and images (all notebooks)."""
+"""Charts of lines and bars (all notebooks)."""
 
-import seaborn as sns
+from collections.abc import Iterable, Mapping
+
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
-from resnet_nb.plot.figure import Figure, array, floats, look, picture_grid, show_image, subplots
+from resnet_nb.plot.figure import (
+    COLORS,
+    Figure,
+    color,
+    floats,
+    horizontal_mark,
+    label_ends,
+    looks,
+    mixed,
+    number,
+    spoken,
+    subplots,
+    vertical_marks,
+)
 
 Log = list[dict]  # as `train.fit` returns it
-Series = dict[str, dict[float, float] | list[float]]
+Line = dict[float, float] | list[float]
+PANEL = 4.3, 3.5  # inches of one of several panels
 
 
-def curves(logs: dict[str, Log], what: dict[str, str], alt: str, ylabel: str = "error (%)", top: float | None = None) -> Figure:
+def curves(
+    logs: dict[str, Log | list[Log]],
+    what: dict[str, str],
+    caption: str,
+    ylabel: str = "error (%)",
+    top: float | None = None,
+    chance: float | None = None,
+) -> Figure:
     """Values over iterations: one panel per column of the logs, one line per run (Fig. 1).
 
-    logs: name -> log lines as `train.fit` returns them. what: column of the log -> panel title. top: cut the y axis there; say
-    so in the caption. The last value of every line is added to `alt`.
+    logs: name -> log lines as `train.fit` returns them, or one such log per seed, drawn thin with their mean. what: column
+    of the log -> panel title. top: cut the y axis there. chance: the error of guessing. Cuts of the rate are marked.
     """
-    figure, axes = subplots(1, len(what), 4.6 * len(what), 3.6, sharey=True)
-    for axis, (column, title) in zip(axes[0], what.items()):
-        for i, (name, log) in enumerate(logs.items()):
-            _over_iterations(axis, log, column, label=name, **_line_look(i, len(log)))
+    logs = spoken(logs)
+    figure, axes = _panels(len(what), logs)
+    styles, said = looks(logs, "linestyle"), []
+    for axis, (column, title) in zip(axes, what.items()):
+        runs = {name: [{r["iteration"]: r[column] for r in log} for log in _each(own)] for name, own in logs.items()}
         axis.set(title=title, xlabel="iteration")
-    axes[0, 0].set(ylabel=ylabel, ylim=(0, top))
-    axes[0, 0].legend()
-    last = [f"{name} {log[-1][column]:.1f}" for column in what for name, log in logs.items()]
-    return Figure(figure, f"{alt} Last values, {' then '.join(what.values())}: {', '.join(last)}.")
+        said.append(f"{title}: {_draw(axis, runs, styles, top)}")
+        _finish(axis, chance, _rate_cuts(next(iter(logs.values()))), {}, top)
+    axes[0].set_ylabel(ylabel)
+    for axis in axes:
+        _label(axis, styles)
+    return Figure(figure, caption, f"Line chart, {ylabel} over iterations. {' '.join(said)}")
 
 
-def train_test(panels: dict[str, dict[str, Log]], alt: str, top: float | None = None) -> Figure:
-    """Training error (dashed, hollow) and test error (bold) over iterations, as in Fig. 6: panel title -> name -> log.
+def train_test(panels: dict[str, dict[str, Log]], caption: str, top: float | None = None) -> Figure:
+    """Training error (thin) and test error (bold) over iterations, as in Fig. 6: panel title -> name -> log.
 
-    top: cut the y axis there; say so in the caption. The last errors of every run are added to `alt`.
+    top: cut the y axis there.
     """
-    figure, axes = subplots(1, len(panels), 4.6 * len(panels), 3.6, sharey=True)
-    thin = {"linestyle": "--", "linewidth": 1, "markersize": 3.5, "markerfacecolor": "white"}
-    last = []
-    for axis, (title, logs) in zip(axes[0], panels.items()):
-        for i, (name, log) in enumerate(logs.items()):
-            bold = _line_look(i, len(log)) | {"linestyle": "-"}
-            _over_iterations(axis, log, "test_error", label=name, **bold)
-            _over_iterations(axis, log, "train_error", **bold | thin)
-            last.append(f"{name} {log[-1]['train_error']:.1f} and {log[-1]['test_error']:.1f}")
+    panels = {title: spoken(logs) for title, logs in panels.items()}
+    figure, axes = _panels(len(panels), [name for logs in panels.values() for name in logs])
+    said = []
+    for axis, (title, logs) in zip(axes, panels.items()):
+        styles = looks(logs, "linestyle")
+        for name, log in logs.items():
+            steps, own = [line["iteration"] for line in log], styles[name]
+            test, training = (floats(line[column] for line in log) for column in ("test_error", "train_error"))
+            axis.plot(steps, test, label=name, **own, linewidth=2.2)
+            axis.plot(steps, training, **own, linewidth=0.9)
+            said.append(f"{title}, {name}: training {training[-1]:.1f}, test {test[-1]:.1f}.")
         axis.set(title=title, xlabel="iteration")
-        axis.legend()
-    axes[0, 0].set(ylabel="error (%): dashed training, bold test", ylim=(0, top))
-    return Figure(figure, f"{alt} Last training and test errors: {', '.join(last)}.")
+        _finish(axis, None, _rate_cuts(next(iter(logs.values()))), {}, top)
+    axes[0].set_ylabel("error (%): thin training, bold test")
+    for axis, logs in zip(axes, panels.values()):
+        _label(axis, looks(logs, "linestyle"))
+    return Figure(figure, caption, f"Line charts of training and test error over iterations. At the end: {' '.join(said)}")
 
 
-def _line_look(i: int, points: int) -> dict:
-    """The look of the i-th line; a long line carries about eight markers."""
-    return look(i, "linestyle", "marker") | {"markersize": 5, "markevery": max(1, points // 8)}
+def lines(
+    series: dict[str, Line | list[Line]],
+    xlabel: str,
+    ylabel: str,
+    caption: str,
+    log: bool = False,
+    top: float | None = None,
+    log_x: bool = False,
+    chance: float | None = None,
+    drops: Iterable[float] = (),
+    borders: Mapping[float, str] | None = None,
+) -> Figure:
+    """Lines in one panel, each with its name at its end: name -> values at 1, 2, 3, ..., or name -> {x: y}.
+
+    A list of several such lines is one per seed: drawn thin, with their mean. log: logarithmic y axis. log_x: the same for
+    the x axis of {x: y}, with a tick at each x. top: cut the y axis there. chance: the level of guessing. drops: where the
+    learning rate is cut. borders: x -> words at a vertical line.
+    """
+    figure, axes = subplots(1, 1, 6.4, 3.7)
+    axis = axes[0, 0]
+    runs = {name: [_points(line) for line in _each(own)] for name, own in spoken(series).items()}
+    styles = looks(runs, "linestyle")
+    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    if log_x:
+        ticks = sorted({x for own in runs.values() for line in own for x in line})
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axis.minorticks_off()
+    said = _draw(axis, runs, styles, top)
+    _finish(axis, chance, drops, borders or {}, top)
+    _label(axis, styles)
+    return Figure(figure, caption, f"Line chart, {ylabel} over {xlabel}. {said}")
 
 
-def _over_iterations(axis: Axes, log: Log, column: str, **look) -> None:
-    axis.plot([line["iteration"] for line in log], floats(line[column] for line in log), **look)
-    if log[-1]["iteration"] >= 10_000:  # ticks of five digits need room
+def _panels(count: int, names: Iterable[str]) -> tuple:
+    """Panels in a row, with room beside each for the names of its lines."""
+    room = 0.3 + 0.085 * max(map(len, names))
+    width = count * PANEL[0] + (count - 1) * room
+    figure, axes = subplots(1, count, width, PANEL[1], sharey=True)
+    figure.subplots_adjust(wspace=(room + 0.25) / PANEL[0])
+    return figure, axes[0]
+
+
+def _each(own) -> list:
+    """The runs of one name: one, or one per seed."""
+    return own if isinstance(own, list) and own and isinstance(own[0], (list, dict)) and not _is_log(own) else [own]
+
+
+def _is_log(own: list) -> bool:
+    return isinstance(own[0], dict) and "iteration" in own[0]
+
+
+def _points(line: Line) -> dict[float, float]:
+    points = line if isinstance(line, dict) else dict(enumerate(line, 1))
+    return dict(zip(points, floats(points.values())))
+
+
+def _draw(axis: Axes, runs: dict[str, list[dict]], styles: dict[str, dict], top: float | None) -> str:
+    """Draws the lines, seeds thin under their mean; returns what they show in words."""
+    said = []
+    for name, own in runs.items():
+        mean = {x: sum(floats(line[x] for line in own)) / len(own) for x in own[0]}
+        if len(own) > 1:
+            for line in own:
+                axis.plot([*line], floats(line.values()), color=mixed(styles[name]["color"], 0.35), linewidth=0.6, alpha=0.8)
+        marker = {"marker": "o", "markersize": 4} if len(mean) <= 12 else {}
+        axis.plot([*mean], [*mean.values()], label=name, linewidth=2.2, **styles[name], **marker)
+        first, *_, last = [*mean.values()] * 2
+        seeds = f", the mean of {len(own)} seeds" if len(own) > 1 else ""
+        ends = floats(line[max(line)] for line in own)
+        spread = f" (single seeds {number(min(ends))} to {number(max(ends))})" if len(own) > 1 else ""
+        said.append(f"{name}{seeds}: from {number(first)} at {min(mean):,g} to {number(last)} at {max(mean):,g}{spread}.")
+    return " ".join(said)
+
+
+def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, str], top: float | None) -> None:
+    if top is not None:
+        axis.set_ylim(top=top)
+    lowest = min(y for line in axis.lines for y in line.get_ydata())
+    if axis.get_yscale() == "linear" and 0 <= lowest < 0.3 * axis.get_ylim()[1]:
+        axis.set_ylim(bottom=0)  # so near to zero that zero belongs into the picture
+    axis.set_xlim(*_x_range(axis))
+    if chance is not None:
+        horizontal_mark(axis, chance, "chance")
+    vertical_marks(axis, dict.fromkeys(drops, "rate ÷ 10"))
+    vertical_marks(axis, borders, low=True)
+    if axis.get_xscale() == "linear" and axis.get_xlim()[1] >= 10_000:  # ticks of five digits need room
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def lines(
-    series: Series, xlabel: str, ylabel: str, alt: str, log: bool = False, top: float | None = None, log_x: bool = False
-) -> Figure:
-    """Lines in one panel: name -> values at 1, 2, 3, ..., or name -> {x: y}.
-
-    log: logarithmic y axis; the other one starts at 0. log_x: the same for the x axis of {x: y}, with a tick at each x.
-    top: cut the y axis there; say so in the caption.
-    """
-    figure, axes = subplots(1, 1, 7, 3.6)
-    axis = axes[0, 0]
-    for i, (name, values) in enumerate(series.items()):
-        points = values if isinstance(values, dict) else dict(enumerate(values, 1))
-        axis.plot([*points], floats(points.values()), label=name, **_line_look(i, len(points)))
-    axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    axis.set_ylim(bottom=None if log else 0, top=top)
-    if log_x:
-        ticks = sorted({x for values in series.values() for x in dict(values)})
-        axis.set_xscale("log", base=2)
-        axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
-    if len(series) > 1:  # beside the picture where lines cross all of it
-        beside = log_x or len(series) > 4
-        axis.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if beside else {}))
-    return Figure(figure, alt)
+def _x_range(axis: Axes) -> tuple[float, float]:
+    """Where the drawn lines begin and end."""
+    places = [x for line in axis.lines for x in line.get_xdata()]
+    if axis.get_xscale() != "linear":
+        return min(places), max(places)
+    margin = 0.02 * (max(places) - min(places))
+    return min(places) - margin, max(places) + margin
 
 
-def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int = 1) -> Figure:
+def _rate_cuts(log: Log | list[Log]) -> list[int]:
+    """The iterations at which a log's learning rate falls to a tenth."""
+    lines = _each(log)[0]
+    pairs = zip(lines, lines[1:])
+    return [a["iteration"] for a, b in pairs if "lr" in a and 0 < b["lr"] < 0.2 * a["lr"]]
+
+
+def _label(axis: Axes, styles: dict[str, dict]) -> None:
+    """The names at the ends of the lines; nothing where a single line needs none."""
+    named = {line.get_label(): line for line in axis.lines if line.get_label() in styles}
+    if len(styles) > 1:
+        bottom, top = axis.get_ylim()
+        ends = {name: (line.get_xdata()[-1], min(max(line.get_ydata()[-1], bottom), top)) for name, line in named.items()}
+        label_ends(axis, ends, styles)
+
+
+def bars(values: dict[str, dict[str, float]], xlabel: str, caption: str, digits: int = 1) -> Figure:
     """Horizontal bars: `values` is label -> series -> value; every bar carries its number."""
+    values = {label: spoken(row) for label, row in spoken(values).items()}
     series = list(next(iter(values.values())))
-    figure, axes = subplots(1, 1, 7, 0.6 + 0.32 * len(series) * len(values))
+    figure, axes = subplots(1, 1, 6.4, 0.6 + 0.32 * len(series) * len(values))
     axis = axes[0, 0]
     for drawn in grouped_bars(axis, values):
         axis.bar_label(drawn, fmt=f"{{:,.{digits}f}}", padding=3, fontsize=9)
@@ -98,16 +206,20 @@ def bars(values: dict[str, dict[str, float]], xlabel: str, alt: str, digits: int
     if len(series) > 1:
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=len(series), frameon=False)
     parts = [f"{label} " + ", ".join(f"{name} {row[name]:,.{digits}f}" for name in series) for label, row in values.items()]
-    return Figure(figure, f"{alt} Values: {'; '.join(parts)}.")
+    return Figure(figure, caption, f"Bars, {xlabel}: {'; '.join(parts)}.")
 
 
 def grouped_bars(axis: Axes, values: dict[str, dict[str, float]], upright: bool = False) -> list:
     """Draw label -> series -> value as a group of bars for each label; returns the bars of each series."""
     series, draw = list(next(iter(values.values()))), axis.bar if upright else axis.barh
+    styles = looks(series, "hatch")
     rows, width, drawn = range(len(values)), 0.8 / len(series), []
     for i, name in enumerate(series):
         places, lengths = [row + i * width for row in rows], floats(row[name] for row in values.values())
-        drawn.append(draw(places, lengths, width, label=name, **look(i, "hatch"), edgecolor="white"))
+        drawn.append(draw(places, lengths, width, label=name, **styles[name], edgecolor="white"))
+        if len(series) == 1:  # then the labels carry the colors
+            for bar, label in zip(drawn[0], values):
+                bar.set_facecolor(color(label) or COLORS[0])
     ticks = [row + 0.4 - width / 2 for row in rows]
     if upright:
         axis.set_xticks(ticks, list(values), rotation=50, ha="right")
@@ -115,54 +227,3 @@ def grouped_bars(axis: Axes, values: dict[str, dict[str, float]], upright: bool 
         axis.set_yticks(ticks, list(values))
     axis.grid(axis="x" if upright else "y", visible=False)
     return drawn
-
-
-def grids(maps: dict[str, Tensor], alt: str, digits: int = 1) -> Figure:
-    """Small matrices side by side, every number written into its cell: title -> (H, W)."""
-    figure, axes = subplots(1, len(maps), 2.6 * len(maps), 2.7)
-    maps = {title: array(values) for title, values in maps.items()}
-    top = max(float(abs(values).max()) for values in maps.values())
-    colors = {"cmap": "vlag", "vmin": -top, "vmax": top, "cbar": False}
-    cells = {"square": True, "linewidths": 1, "xticklabels": False, "yticklabels": False}
-    numbers = {"annot": True, "fmt": f".{digits}f", "annot_kws": {"size": 9}}
-    for axis, (title, values) in zip(axes[0], maps.items()):
-        sns.heatmap(values, ax=axis, **colors, **cells, **numbers)
-        axis.set_title(title, fontsize=11)
-    return Figure(figure, alt)
-
-
-def images(rows: dict[str, Tensor], alt: str) -> Figure:
-    """One row of images per label: `rows` is label -> uint8 tensor (N, 3, H, W)."""
-    columns = max(len(row) for row in rows.values())
-    inches = min(0.9 if max(row.shape[-1] for row in rows.values()) <= 32 else 1.5, 7.5 / columns)
-    figure, axes = picture_grid(len(rows), columns, inches * columns, inches * len(rows))
-    for (label, row), line in zip(rows.items(), axes):
-        _label_row(line[0], label, -0.15)
-        for axis, image in zip(line, row):
-            show_image(axis, image)
-    return Figure(figure, alt)
-
-
-def heat_maps(images: Tensor, heat: dict[str, Tensor], outline: Tensor, alt: str) -> Figure:
-    """A row of images, and below it a row of heat maps per label, each from dark (its lowest value) to light.
-
-    images: uint8 (N, 3, H, W). heat: label -> (N, H, W). outline: bool (N, H, W), its edge is drawn in white on black over
-    the heat maps.
-    """
-    count, (height, width) = len(images), images.shape[-2:]
-    figure, axes = picture_grid(1 + len(heat), count, 0.95 * count, 0.95 * (1 + len(heat)))
-    for line, label in zip(axes, ["image", *heat]):
-        _label_row(line[0], label, -0.12)
-    for axis, image in zip(axes[0], images):
-        show_image(axis, image)
-    for line, maps in zip(axes[1:], heat.values()):
-        for axis, values, inside in zip(line, maps, outline):
-            axis.imshow(array(values), cmap="cividis", interpolation="nearest")  # lightness grows with the value
-            for color, thickness in (("black", 2.2), ("white", 1.0)):
-                axis.contour(array(inside), levels=[0.5], colors=color, linewidths=thickness)
-            axis.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    return Figure(figure, alt)
-
-
-def _label_row(axis: Axes, label: str, x: float) -> None:
-    axis.text(x, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=10)

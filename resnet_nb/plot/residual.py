@@ -7,7 +7,7 @@ from torch import nn
 from resnet_nb.models.blocks import NoShortcut, ZeroPad
 from resnet_nb.models.preact import Drop, Gate, Scale, Unit
 from resnet_nb.plot.figure import ACCENT, Figure
-from resnet_nb.plot.pen import BN, BOLD, CONV, MUTED, PALE, RELU, SIZE, SMALL, THIN, Pen, arrange, breadth, sheet
+from resnet_nb.plot.pen import BN, BOLD, CONV, MUTED, PALE, RELU, SIZE, SMALL, THIN, WIDEST, Pen, arrange, breadth, sheet
 
 TALL, FLAT, SEAM, AIR = 0.32, 0.2, 0.035, 0.23  # inches: a convolution, BN or ReLU, between them, an arrow
 STEP, DROP = 0.16, 0.26  # inches: an arrow of a unit, and that after its corner
@@ -22,16 +22,19 @@ def blocks(modules: dict[str, nn.Module], caption: str, numbers: dict[str, Numbe
 
     numbers: title -> (x, F(x), y), small vectors that are written where they flow.
     """
-    scale = _scale(modules.values())
+    scale, gap = _scale(modules.values()), 0.25 if len(modules) > 2 else 0.55
     heights = {title: (_height(block), _arrows(block)) for title, block in modules.items()}
     tallest = max(height + AIR * arrows for height, arrows in heights.values())
-    figure, pens = sheet(len(modules))
-    said = []
-    for pen, (title, block) in zip(pens, modules.items()):
-        height, arrows = heights[title]
-        air = min((tallest - height) / arrows, 0.36)
-        said.append(f"{title}: {'; '.join(draw_block(pen, block, scale, (numbers or {}).get(title), air))}.")
-    arrange(figure, dict(zip(modules, pens)), gap=0.25 if len(modules) > 2 else 0.55)
+    for smaller in (1, 0.7, 0.5):  # side by side, if that goes; words that do not fit are then written beside their boxes
+        figure, pens = sheet(len(modules))
+        said = []
+        for pen, (title, block) in zip(pens, modules.items()):
+            height, arrows = heights[title]
+            air = min((tallest - height) / arrows, 0.36)
+            said.append(f"{title}: {'; '.join(draw_block(pen, block, scale * smaller, (numbers or {}).get(title), air))}.")
+        if len(modules) > 3 or sum(pen.reach[1] - pen.reach[0] + gap for pen in pens) < WIDEST + gap:
+            break
+    arrange(figure, dict(zip(modules, pens)), gap=gap)
     return Figure(figure, caption, " ".join(said))
 
 
@@ -123,16 +126,16 @@ def _conv(pen: Pen, x: float, y: float, conv: nn.Conv2d, has_bn: bool, scale: fl
     """A convolution below y, from as wide as its inputs to as wide as its outputs, and its BN; returns where it ends."""
     above, below = _wide(conv.in_channels, scale), _wide(conv.out_channels, scale)
     pen.funnel(x, y, above, below, TALL, CONV, size_of(conv))
-    words = size_of(conv)
+    words, stride = size_of(conv), stride_of(conv)
+    told = ", ".join(filter(None, (words, stride)))
+    edge = (above + below) / 4 + abs(above - below) / 2 * 0.07 / TALL + 0.07  # of the words beside it
     if breadth(words) < 0.93 * (above + below) / 2:
         pen.text(x, y + TALL / 2, words)
+        if stride and main:
+            pen.text(x - edge, y + TALL / 2, stride, SMALL, "right", color=MUTED)
     else:
-        pen.text(x - max(above, below) / 2 - 0.08, y + TALL / 2, words, side="right")
-    stride = stride_of(conv)
-    if stride and main:
-        edge = (above + below) / 4 + abs(above - below) / 2 * 0.07 / TALL + 0.07
-        pen.text(x - edge, y + TALL / 2, stride, SMALL, "right", color=MUTED)
-    said.append(", ".join(filter(None, (words, stride))))
+        pen.text(x - edge if main else x + edge, y + TALL / 2, told if main else words, side="right" if main else "left")
+    said.append(told)
     y += TALL
     if has_bn:
         said.append("BN")

@@ -66,6 +66,17 @@ def _longest_first(found: "pd.DataFrame") -> list[str]:
     return images.sort_values(ascending=False).index.to_list()
 
 
+def experiment(name: str) -> dict:
+    """A recorded experiment that is no training of one network: what `command` measured, as experiments/<name>.json holds it.
+
+    Raises InputError if there is none of that name.
+    """
+    found = {path.stem: path for path in sorted(RECORDED.glob("experiments/*.json"))}
+    if name not in found:
+        raise InputError(f"no recorded experiment {name!r}; there are: {', '.join(found) or 'none'}")
+    return read_json(found[name])
+
+
 def summary() -> "pd.DataFrame":
     """Test error in percent per schedule and network: mean and std over the seeds, and what Table 6 prints.
 
