@@ -342,9 +342,10 @@ def test_twelve_series_differ(shown, draw):
         lambda: plot.networks({name: build("cifar-resnet8") for name in TWELVE}, "Words.", 32),
         lambda: plot.units({name: Unit(unit_convs(4, 4, 1, False), "e", "A") for name in TWELVE}, "Words."),
         lambda: plot.wirings({name: tableau("euler") for name in TWELVE}, "Words."),
+        lambda: plot.volumes(dict.fromkeys(TWELVE, (4, 8, 8)), "Words."),
         lambda: detection.overlaps((0, 0, 4, 4), dict.fromkeys(TWELVE, (2, 2, 6, 6)), "Words."),
     ],
-    ids="train_test bars grids images heat_maps blocks networks units wirings overlaps".split(),
+    ids="train_test bars grids images heat_maps blocks networks units wirings volumes overlaps".split(),
 )
 def test_twelve_panels_or_rows_are_drawn(monkeypatch, draw):
     figures, named = [], set()

@@ -97,7 +97,7 @@ def draw_block(
         pen.arrow((0, y), (0, join - 0.105))
         said.append(_draw_shortcut(pen, block, scale, join, numbers))
         pen.plus(0, join)
-        words = JOIN.replace("+", r"+W_s\,") if isinstance(shortcut, nn.Sequential) else JOIN
+        words = JOIN if isinstance(shortcut, (nn.Identity, ZeroPad)) else JOIN.replace("+", r"+W_s\,")
         pen.text(-0.2, join + 0.06, words, side="right")
         pen.arrow((0, join + 0.105), (0, join + 0.105 + air))
     outputs = convs[-1][0].out_channels
@@ -128,7 +128,7 @@ def _conv(pen: Pen, x: float, y: float, conv: nn.Conv2d, has_bn: bool, scale: fl
     pen.funnel(x, y, above, below, TALL, CONV, size_of(conv))
     words, stride = size_of(conv), stride_of(conv)
     told = ", ".join(filter(None, (words, stride)))
-    edge = (above + below) / 4 + abs(above - below) / 2 * 0.07 / TALL + 0.07  # of the words beside it
+    edge = (above + below) / 4 + abs(above - below) / 2 * 0.08 / TALL + 0.09  # of the words beside it
     if breadth(words) < 0.93 * (above + below) / 2:
         pen.text(x, y + TALL / 2, words)
         if stride and main:

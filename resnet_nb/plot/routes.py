@@ -15,21 +15,20 @@ X, Y = r"$\mathbf{x}$", r"$\mathbf{y}$"
 
 def wirings(methods: dict[str, Tableau], caption: str) -> Figure:
     """How the stages of Runge-Kutta blocks are connected: title -> method."""
-    longest = max(method.stages for method in methods.values())
     figure, pens = sheet(len(methods))
-    pitch = min(0.95, 7.6 / (longest + 1))
-    said = [f"{title}: {draw_wiring(pen, method, pitch)}." for pen, (title, method) in zip(pens, methods.items())]
+    said = [f"{title}: {draw_wiring(pen, method)}." for pen, (title, method) in zip(pens, methods.items())]
     arrange(figure, dict(zip(methods, pens)), None, gap=0.35)
     return Figure(figure, caption, " ".join(said))
 
 
-def draw_wiring(pen: Pen, method: Tableau, pitch: float = 0.95) -> str:
+def draw_wiring(pen: Pen, method: Tableau) -> str:
     """The stages of one step in a row: x above enters every stage, the k_j enter later stages (a_ij) and the result (b_j).
 
     The rail below gathers the result. Coefficients are written at the arrows up to 4 stages; beyond, dotted arrows are
     negative coefficients. Returns the coefficients in words.
     """
     s, labels = method.stages, method.stages <= 4
+    pitch = min(0.95, 7.6 / (s + 1))
     side, end, above = min(0.4, 0.72 * pitch), (s + 1) * pitch, -0.6
     pen.text(0.38 * pitch - 0.08, above, X, 12, "right")
     pen.shortcut((0.38 * pitch, above), (end, above), (end, -0.105), name="x")
@@ -42,30 +41,34 @@ def draw_wiring(pen: Pen, method: Tableau, pitch: float = 0.95) -> str:
     pen.text(end + 0.47, 0, Y, 12, "left")
     inner = [(j, i, value) for i, row in enumerate(method.a, 1) for j, value in enumerate(row, 1) if value]
     for j, i, value in inner:
-        _wire(pen, j * pitch, i * pitch, side, value, labels)
+        _wire(pen, j * pitch, i * pitch, side, value, labels, i - j == 1)
     outer = [(j, value) for j, value in enumerate(method.b, 1) if value]
-    rail = max(0.6, pen.reach[3] + 0.2)
+    rail = max(0.6, pen.reach[3] + (0.3 if labels else 0.2))
     for j, value in outer:
         pen.arrow((j * pitch, side / 2), (j * pitch, rail), width=1.4, linestyle=_dashes(value), label="b", zorder=2.5)
         if labels:
-            pen.text(j * pitch - 0.07, (side / 2 + rail) / 2 - 0.03, f"{value}", side="right")
+            pen.text(j * pitch - 0.07, rail - 0.2, _written(value), side="right")
     pen.arrow((outer[0][0] * pitch, rail), (end, rail), (end, 0.105), width=BOLD, label="result")
     if labels:
-        return ", ".join([f"{j}→{i} {value}" for j, i, value in inner] + [f"{j}→y {value}" for j, value in outer])
+        return ", ".join([f"{j}→{i} {_written(v)}" for j, i, v in inner] + [f"{j}→y {_written(v)}" for j, v in outer])
     negative = sum(bool(value < 0) for *_, value in (*inner, *outer))
     if negative:
         pen.text(outer[0][0] * pitch, rail + 0.2, "dotted: negative coefficient", SMALL, "left", color=MUTED)
     return f"{s} stages, {len(inner)} arrows between them, {len(outer)} into the result, {negative} negative"
 
 
+def _written(value) -> str:
+    return f"{value}".replace("-", "−")
+
+
 def _dashes(value) -> str | tuple:
     return "-" if value > 0 else DOTTED
 
 
-def _wire(pen: Pen, start: float, end: float, side: float, value, labels: bool) -> None:
+def _wire(pen: Pen, start: float, end: float, side: float, value, labels: bool, next_one: bool) -> None:
     """k_j to a later stage: straight to the next one where numbers are written, else an arc, deeper the further it goes."""
-    written = f"{value}"
-    if labels and end - start < 1.5 * 0.95:
+    written = _written(value)
+    if labels and next_one:
         pen.arrow((start + side / 2, 0), (end - side / 2, 0), width=1.4, color=PLAIN, linestyle=_dashes(value), label="a")
         pen.text((start + end) / 2 - 0.03, -0.13, written)
         return
@@ -75,7 +78,9 @@ def _wire(pen: Pen, start: float, end: float, side: float, value, labels: bool) 
     pen.arrow(*points, bend=bend, label="a", **look)
     if labels:
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
-        pen.text((start + end) / 2, side / 2 + bend * across / 2, written, bbox=ground)
+        part = 0.28  # of the way: in its middle the coefficient of another stage may be
+        x, y = points[0][0] + part * across, side / 2 + 2 * part * (1 - part) * bend * across
+        pen.text(x, y, written, bbox=ground)
 
 
 def unrolled(blocks: int, caption: str) -> Figure:
@@ -110,7 +115,7 @@ def unrolled(blocks: int, caption: str) -> Figure:
     pen.text(end + 0.36, 0.04, rf"$\partial\mathbf{{y}}/\partial\mathbf{{x}} = {factors}$", 11, "left")
     pen.text(end + 0.36, 0.29, "is the sum of", SMALL, "left", color=MUTED)
     arrange(figure, {"": pen})
-    return Figure(figure, caption, f"{blocks} residual blocks in a row are {2**blocks} paths: {', '.join(said)}.")
+    return Figure(figure, caption, f"{2**blocks} paths through {blocks} residual blocks in a row: {', '.join(said)}.")
 
 
 def _draw_row(pen: Pen, blocks: int, pitch: float) -> None:
@@ -192,7 +197,9 @@ def _draw_class(
     pen.axis.add_patch(Ellipse(center, **shape, facecolor="none", edgecolor=PLAIN, linewidth=1.3, zorder=2))
     pen.arrow(best, goal, head=False, color=ACCENT, linestyle=DOTTED, width=1.2, label="way")
     pen.axis.plot(*best, "o", markersize=6, color=PLAIN, markeredgecolor="white", zorder=5, clip_on=False)
-    edge = points[60 if is_nested else 360]  # where nothing else is
-    away = math.dist(edge, center)
-    pen.text(*(e + 0.17 * (c - e) / away for e, c in zip(edge, center)), name, 11)
+    if is_nested:
+        x, y = min(points, key=lambda point: point[1])  # below its top edge no smaller class is near
+        pen.text(x - 0.14, y + 0.15, name, 11)
+    else:
+        pen.text(points[360][0] + 0.1, points[360][1], name, 11, "left")
     return math.dist(best, goal)
