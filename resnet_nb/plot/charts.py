@@ -162,6 +162,8 @@ def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, 
         horizontal_mark(axis, chance, "chance")
     vertical_marks(axis, dict.fromkeys(drops, "rate ÷ 10"))
     vertical_marks(axis, borders, low=True)
+    if axis.get_yscale() == "log" and 1e-3 < axis.get_ylim()[0] and axis.get_ylim()[1] < 1e5:
+        axis.yaxis.set_major_formatter("{x:,g}")  # 0.1, 1, 10 are easier to read than powers
     if axis.get_xscale() == "linear" and axis.get_xlim()[1] >= 10_000:  # ticks of five digits need room
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter("{x:,.0f}")
