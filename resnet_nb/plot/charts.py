@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resnet_nb.plot.figure import (
     COLORS,
+    INK,
     Figure,
     color,
     floats,
@@ -32,11 +33,13 @@ def curves(
     ylabel: str = "error (%)",
     top: float | None = None,
     chance: float | None = None,
+    gap: str = "",
 ) -> Figure:
     """Values over iterations: one panel per column of the logs, one line per run (Fig. 1).
 
     logs: name -> log lines as `train.fit` returns them, or one such log per seed, drawn thin with their mean. what: column
     of the log -> panel title. top: cut the y axis there. chance: the error of guessing. Cuts of the rate are marked.
+    gap: a unit such as "points": the difference of two lines at their ends is drawn with its size.
     """
     logs = spoken(logs)
     figure, axes = _panels(len(what), logs)
@@ -49,6 +52,8 @@ def curves(
     axes[0].set_ylabel(ylabel)
     for axis in axes:
         _label(axis, styles)
+        if gap:
+            said.append(_mark_gap(axis, [line for line in axis.lines if line.get_label() in styles], gap))
     return Figure(figure, caption, f"Line chart, {ylabel} over iterations. {' '.join(said)}")
 
 
@@ -117,6 +122,16 @@ def _panels(count: int, names: Iterable[str]) -> tuple:
     figure, axes = subplots(1, count, width, PANEL[1], sharey=True)
     figure.subplots_adjust(wspace=(room + 0.25) / PANEL[0])
     return figure, axes[0]
+
+
+def _mark_gap(axis: Axes, pair: list, unit: str) -> str:
+    """A bar between the ends of two lines, beside the panel, with its length; returns that in words."""
+    low, high = sorted(line.get_ydata()[-1] for line in pair)
+    words = f"{high - low:.1f} {unit}"
+    beside = {"transform": axis.get_yaxis_transform(), "clip_on": False}
+    axis.plot([1.012, 1.012], [low, high], color=INK, linewidth=3.5, solid_capstyle="butt", **beside)
+    axis.text(1.04, (low + high) / 2, words, va="center", fontsize=10, weight="bold", color=INK, **beside)
+    return f"{axis.get_title()}: {words} apart."
 
 
 def _each(own) -> list:
