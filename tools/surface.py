@@ -7,8 +7,8 @@ writes resnet_nb/runs/experiments/loss-surface.json, in about 30 minutes on one 
 As in Li et al. (2018, "Visualizing the Loss Landscape of Neural Nets"): a direction is random, each of its filters is
 scaled to the norm of the weights' filter, and BN parameters and biases stay. Both nets have weights of the same shapes and
 go along the same random numbers. `surfaces`: the mean loss of 500 training photographs in evaluation mode, rows along
-direction 1, columns along direction 0. `lines`: along four directions, with the stored BN statistics, and with those of
-the 500 images.
+direction 1, columns along direction 0. `lines`: along four directions, with the stored BN statistics, and with fresh
+ones, of the 500 images in each place.
 """
 
 import json
@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from resnet_nb import data, runs
 from resnet_nb.files import write_atomically
 
-NETS = ("cifar-plain56", "cifar-resnet56")
-GRID = [step / 8 for step in range(-8, 9)]
+NETS = {"56 layers, plain": "cifar-plain56", "56 layers, residual": "cifar-resnet56"}
+GRID = [round(step / 7, 4) for step in range(-7, 8)]
 LINE = [step / 10 for step in range(-10, 11)]
 DIRECTIONS = (0, 1, 2, 3)  # seeds; the surfaces take the first two
 RESULTS = runs.RECORDED / "experiments" / "loss-surface.json"
@@ -78,14 +78,15 @@ def main() -> None:
     if RESULTS.exists():
         found = json.loads(RESULTS.read_text(encoding="utf-8"))
     images, labels = photographs()
-    around = {name: Around(name, images, labels) for name in NETS}
+    around = {name: Around(net, images, labels) for name, net in NETS.items()}
     RESULTS.parent.mkdir(exist_ok=True)
-    for statistics in ("of the images", "stored"):
+    for statistics in ("stored", "fresh"):
         for name, net in around.items():
-            lines = found["lines"].setdefault(f"{name}, {statistics}", [])
+            case = f"{name.split()[-1]}, {statistics}"
+            lines = found["lines"].setdefault(case, [])
             for seed in DIRECTIONS[len(lines) :]:
-                lines.append([net.loss({seed: step}, statistics != "stored") for step in LINE])
-                keep(found, f"{name}, {statistics}, direction {seed}")
+                lines.append([net.loss({seed: step}, statistics == "fresh") for step in LINE])
+                keep(found, f"{case}, direction {seed}")
     for y in GRID:
         for name, net in around.items():
             rows = found["surfaces"].setdefault(name, [])
