@@ -381,6 +381,8 @@ for e in job["exercises"]:
     said["answer"] = str(answer)
     if e["decimals"] and isinstance(answer, float):
         said["rounded"], _ = printed(e["feedback"], **{name: round(answer, e["decimals"])})
+    if callable(answer):
+        said["nonsense"], _ = printed(e["feedback"], **{name: lambda *args, **options: None})
     said["mistakes"] = [(why, printed(e["feedback"], **{name: wrong})[0]) for wrong, why in named.items()]
     found.append(said)
 with open(sys.argv[1], "w", encoding="utf-8") as file:
@@ -434,8 +436,12 @@ def faults(e, said):
     if said["untouched"] != UNANSWERED or stored != UNANSWERED:
         yield f"not answered, prints or has stored:\n{said['untouched']}{stored}"
     for text in {said["solved"], said.get("rounded", said["solved"])}:
-        if not re.fullmatch("✓ Right: .+\n", text):
+        if not re.fullmatch("✓ Right(: .+|\\.)\n", text):
             yield f"with our solution, prints:\n{text}"
+    if "nonsense" in said and not named_mistakes(e.feedback[0].source):  # code is judged by what it does
+        if not re.fullmatch("✗ .+\n", said["nonsense"]):
+            yield f"with a function that returns None, prints:\n{said['nonsense']}"
+        return
     if len(said["mistakes"]) < 2 or len(said["mistakes"]) != named_mistakes(e.feedback[0].source):
         yield f"names {len(said['mistakes'])} mistakes; two or more are wanted, no two of them equal"
     for why, text in said["mistakes"]:
