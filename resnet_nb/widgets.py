@@ -34,7 +34,7 @@ class Explorer:
             raise InputError(f"draw must return a figure of resnet_nb.plot, got {type(figure).__name__}")
         alt, caption, png = html.escape(figure.alt), html.escape(figure.caption), base64.b64encode(figure.png).decode()
         # JupyterLab drops the alternative text of a PNG output, but not that of an img
-        return f'<img alt="{alt}" width="{figure.width}" src="data:image/png;base64,{png}"><p><i>{caption}</i></p>'
+        return f'<img alt="{alt}" width="{figure.size[0]}" src="data:image/png;base64,{png}"><p><i>{caption}</i></p>'
 
     def _redraw(self, change) -> None:
         try:

@@ -7,7 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.text import Text
 from PIL import Image
 
 from resnet_nb import plot
@@ -104,17 +105,39 @@ def test_a_wiring_has_an_arrow_for_every_coefficient():
 
 
 def test_figures_carry_their_numbers():
-    assert "a 30.0" in plot.curves({"a": LOG}, {"train_error": "training"}, "Words.").alt
-    assert "a 30.0 and 41.0" in plot.train_test({"left": {"a": LOG}}, "Words.").alt
+    assert "a: from 60 at 10 to 30 at 20" in plot.curves({"a": LOG}, {"train_error": "training"}, "Words.").alt
+    assert "left, a: training 30.0, test 41.0" in plot.train_test({"left": {"a": LOG}}, "Words.").alt
     assert "row x 1.50" in plot.bars({"row": {"x": 1.5}}, "unit", "Words.", digits=2).alt
+    assert "ours 8.05 (2 seeds), the paper 8.75" in plot.dots({"ours": [8.0, 8.1]}, "error", "Words.", {"ours": 8.75}, 2).alt
+    assert "plain left 1.0, right 8.0" in plot.slopes({"plain": {"left": 1, "right": [7, 9]}}, "error", "Words.").alt
+    assert "ResNet: 20 (0.27, 8.75)" in plot.scatter({"ResNet": {"20": (0.27, 8.75)}}, "x", "y", "Words.").alt
+    bowl = torch.tensor([[2.0, 1.0, 3.0], [4.0, 0.5, 9.0]])
+    assert "bowl: lowest 0.5 at (0, 1), highest 9" in plot.contours({"bowl": bowl}, [-1, 0, 1], [0, 1], "x", "y", "Words.").alt
+    assert "ones: 1 0; 0 1" in plot.grids({"ones": torch.eye(2)}, "Words.", digits=0).alt
 
 
-def test_a_figure_is_a_small_png_with_its_alt_text():
+def test_a_figure_is_a_sharp_small_png_with_its_alt_text():
     figure = plot.lines({"a": [1, 2, 3]}, "x", "y", "Three points.")
     data, metadata = figure._repr_mimebundle_()
-    assert data["text/plain"] == metadata["image/png"]["alt"] == "Three points."
-    assert Image.open(io.BytesIO(figure.png)).width > 300
+    assert data["text/plain"] == metadata["image/png"]["alt"] == figure.alt != "Three points."
+    size = Image.open(io.BytesIO(figure.png)).size
+    assert size[0] > 900 and [metadata["image/png"][side] for side in ("width", "height")] == [n // 2 for n in size]
     assert figure.png == plot.lines({"a": [1, 2, 3]}, "x", "y", "Three points.").png
+
+
+def test_the_caption_is_seen_under_the_picture(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
+    plot.lines({"a": [1, 2, 3]}, "x", "y", "Three *points*.")._ipython_display_()
+    picture, caption = shown
+    assert set(picture) == {"image/png", "text/plain"}
+    assert caption == {"text/markdown": "*Three \\*points\\*.*", "text/plain": "Three *points*."}
+
+
+def test_a_picture_of_many_photographs_stays_small(monkeypatch):
+    noise = torch.randint(0, 256, (40, 3, 64, 64), dtype=torch.uint8, generator=torch.manual_seed(0))
+    sizes = [len(plot.images({f"row {i}": noise[10 * i : 10 * i + 10] for i in range(rows)}, "W.").png) for rows in (1, 4)]
+    assert max(sizes) < 250_000  # noise is the worst case: real photographs stay under 150 kB
 
 
 @pytest.fixture
@@ -126,15 +149,14 @@ def shown(monkeypatch):
     return figures
 
 
-def test_training_is_dashed_and_test_is_bold(shown):
+def test_training_is_thin_and_test_is_bold(shown):
     plot.train_test({"left": {"a": LOG}, "right": {"b": LOG}}, "Words.")
     left, right = shown[0].axes
     test, train = left.lines
-    assert (test.get_linestyle(), train.get_linestyle()) == ("-", "--")
-    assert test.get_linewidth() > train.get_linewidth()
+    assert test.get_linewidth() > 2 * train.get_linewidth()
     assert list(test.get_ydata()) == [65.0, 41.0] and list(train.get_ydata()) == [60.0, 30.04]
     assert left.get_ylim() == right.get_ylim()
-    assert left.get_ylabel() == "error (%): dashed training, bold test"
+    assert left.get_ylabel() == "error (%): thin training, bold test"
 
 
 FOUR = ["one", "two", "three", "four"]
@@ -179,7 +201,8 @@ def test_twelve_series_differ(shown, draw):
     looks += [(bar.get_facecolor(), bar.get_hatch()) for bars in axis.containers for bar in bars]
     looks = [look for look in looks if look[0] != "0.25"]  # the zero line of the gains
     assert len(set(looks)) == len(looks) >= 12
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == TWELVE
+    named = [text.get_text() for text in (axis.get_legend().get_texts() if axis.get_legend() else axis.texts)]
+    assert sorted(named) == sorted(TWELVE)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +260,7 @@ def test_lines_start_at_one_unless_told(shown):
     (axis,) = shown[0].axes
     assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2], [0.5, 3]]
     assert axis.get_yscale() == "log" and axis.get_ylim()[1] == 7.5
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
+    assert lines_by_name(axis) == {"a": [5, 6], "b": [7, 8]}
     looks = {(line.get_linestyle(), line.get_marker()) for line in axis.lines}
     assert len(looks) == 2  # readable without colour
 
@@ -291,43 +314,114 @@ def look_of(artist):
     return patch.get_facecolor(), patch.get_hatch()
 
 
-def lines_by_legend(axis):
-    """name in the legend -> y values of the line that looks so."""
-    legend = axis.get_legend()
-    by_look = {look_of(line): [*map(float, line.get_ydata())] for line in axis.lines}
-    return {text.get_text(): by_look[look_of(key)] for text, key in zip(legend.get_texts(), legend.legend_handles)}
+def lines_by_name(axis):
+    """name at the end of a line -> y values of that line: their color is the same, and the name's mark is the line's end."""
+    found = {}
+    for text in axis.texts:
+        (line,) = [line for line in axis.lines if line.get_label() == text.get_text()] or [None]
+        if line:
+            assert text.get_color() == line.get_color()
+            assert text.xy[0] == line.get_xdata()[-1]
+            assert text.xy[1] == np.clip(line.get_ydata()[-1], *axis.get_ylim())
+            found[text.get_text()] = [*map(float, line.get_ydata())]
+    return found
 
 
 def test_curves_belong_to_their_names(shown):
     figure = plot.curves(LOGS, {"train_error": "training", "test_error": "test"}, "Words.")
     left, right = shown[0].axes
     assert (left.get_title(), right.get_title()) == ("training", "test") and left.get_ylabel() == "error (%)"
-    named = lines_by_legend(left)
-    assert named == ERRORS
-    assert [line.get_label() for line in right.lines] == [line.get_label() for line in left.lines] == [*ERRORS]
-    assert {line.get_label(): [*line.get_ydata()] for line in right.lines} == {
-        n: [e + 1.5 for e in v] for n, v in ERRORS.items()
-    }
+    assert lines_by_name(left) == ERRORS
+    assert lines_by_name(right) == {n: [e + 1.5 for e in v] for n, v in ERRORS.items()}
     assert [[*line.get_xdata()] for line in left.lines] == [[10, 20, 30]] * 3
-    assert all(f"{name} {values[-1]:.1f}" in figure.alt.partition("training then test: ")[2] for name, values in named.items())
-    assert figure.alt.endswith(", ".join(f"{name} {v[-1] + 1.5:.1f}" for name, v in ERRORS.items()) + ".")
+    training, _, test = figure.alt.partition(" test: ")
+    for name, values in ERRORS.items():
+        assert f"{name}: from {values[0]:.3g} at 10 to {values[-1]:.3g} at 30." in training
+        assert f"{name}: from {values[0] + 1.5:.3g} at 10 to {values[-1] + 1.5:.3g} at 30." in test
 
 
 def test_training_and_test_belong_to_their_names(shown):
     figure = plot.train_test({"left": LOGS}, "Words.")
     (axis,) = shown[0].axes
-    legend = axis.get_legend()
-    looks = {text.get_text(): key.get_color() for text, key in zip(legend.get_texts(), legend.legend_handles)}
+    assert lines_by_name(axis) == {name: [e + 1.5 for e in values] for name, values in ERRORS.items()}
+    colors = {text.get_text(): text.get_color() for text in axis.texts}
     for name, values in ERRORS.items():
-        test, train = (line for line in axis.lines if line.get_color() == looks[name])
+        test, train = (line for line in axis.lines if line.get_color() == colors[name])
         assert ([*test.get_ydata()], [*train.get_ydata()]) == ([e + 1.5 for e in values], values), name
-        assert f"{name} {values[-1]:.1f} and {values[-1] + 1.5:.1f}" in figure.alt
+        assert f"left, {name}: training {values[-1]:.1f}, test {values[-1] + 1.5:.1f}." in figure.alt
 
 
 def test_lines_belong_to_their_names(shown):
     plot.lines(ERRORS, "x", "y", "Words.")
-    assert lines_by_legend(shown[0].axes[0]) == ERRORS
+    assert lines_by_name(shown[0].axes[0]) == ERRORS
     assert (shown[0].axes[0].get_xlabel(), shown[0].axes[0].get_ylabel()) == ("x", "y")
+
+
+def test_seeds_are_thin_under_their_mean(shown):
+    figure = plot.lines({"plain": [[1.0, 2.0], [3.0, 6.0]], "residual": [5.0, 5.0]}, "x", "y", "Words.")
+    first, second, mean, single = shown[0].axes[0].lines
+    assert [[*line.get_ydata()] for line in (first, second, mean)] == [[1, 2], [3, 6], [2, 4]]
+    assert max(first.get_linewidth(), second.get_linewidth()) < mean.get_linewidth() / 2
+    assert lines_by_name(shown[0].axes[0]) == {"plain": [2, 4], "residual": [5, 5]}
+    assert "plain, the mean of 2 seeds: from 2 at 1 to 4 at 2 (single seeds 2 to 6)." in figure.alt
+    plot.curves({"plain": [LOG, LOG]}, {"train_error": "training"}, "Words.")
+    assert len(shown[1].axes[0].lines) == 3
+
+
+def test_plain_and_residual_have_their_colors_everywhere(shown):
+    names = ["20 layers, plain", "ResNet-20", "56 layers, plain", "56 layers, residual", "Highway"]
+    plot.lines({name: [1, 2] for name in names}, "x", "y", "Words.")
+    plot.bars({name: {"": 1.0} for name in names[:2]}, "unit", "Words.")
+    plot.dots(dict.fromkeys(names[:2], 1.0), "unit", "Words.")
+    lines = {line.get_label(): line for line in shown[0].axes[0].lines}
+    assert [lines[name].get_color() for name in names[:2]] == [to_rgb(plot.PLAIN), to_rgb(plot.ACCENT)]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines.values()}) == len(names)
+    assert [to_hex(bar.get_facecolor()) for bar in shown[1].axes[0].patches] == [plot.PLAIN, plot.ACCENT]
+    assert [line.get_color() for line in shown[2].axes[0].lines] == [plot.PLAIN, plot.ACCENT]
+    gray = [np.dot(to_rgb(color), [0.2126, 0.7152, 0.0722]) for color in (plot.PLAIN, plot.ACCENT)]
+    assert gray[1] - gray[0] > 0.1  # two grays in print
+
+
+def test_code_names_are_said_as_the_papers_do(shown):
+    plot.lines({"cifar-plain20": [1, 2], "cifar-resnet56": [2, 3], "rk432": [3, 4], "20 layers": [4, 5]}, "x", "y", "Words.")
+    assert [*lines_by_name(shown[0].axes[0])] == ["plain-20", "ResNet-56", "RK4-32", "20 layers"]
+    for figure in (
+        plot.curves({"cifar-plain20": LOG}, {"train_error": "training"}, "Words."),
+        plot.train_test({"left": {"resnet20": LOG}}, "Words."),
+        plot.bars({"cifar-plain20": {"resnet20": 1.0}}, "unit", "Words."),
+    ):
+        assert not re.search(r"cifar-|plain20|resnet20", figure.alt)
+
+
+def test_cuts_of_the_rate_and_chance_are_marked(shown):
+    log = [{"iteration": i, "train_error": 50.0, "lr": lr} for i, lr in ((10, 0.1), (20, 0.1), (30, 0.01), (40, 0.001))]
+    plot.curves({"a": log}, {"train_error": "training"}, "Words.", chance=90)
+    plot.lines({"a": [1, 2, 3]}, "x", "y", "Words.", drops=[2], borders={3: "stage 2"})
+    places = {text.get_text(): text.get_position()[0] for text in shown[0].axes[0].texts}
+    assert [t.get_position()[0] for t in shown[0].axes[0].texts if "rate" in t.get_text()] == [20, 30] and "chance" in places
+    assert {t.get_text(): t.get_position()[0] for t in shown[1].axes[0].texts} == {"rate ÷ 10": 2, "stage 2": 3}
+
+
+def test_dots_slopes_and_scatter_stand_where_their_numbers_are(shown):
+    plot.dots({"A": [1.0, 3.0], "B": 5.0}, "unit", "Words.", {"B": 6.0})
+    seeds, mean, other, paper = shown[0].axes[0].lines
+    assert [[*line.get_xdata()] for line in (seeds, mean, other, paper)] == [[1, 3], [2], [5], [6]]
+    assert [label.get_text() for label in shown[0].axes[0].get_yticklabels()] == ["A", "B"]
+    plot.slopes({"plain": {"20": 1.0, "56": [7.0, 9.0]}, "residual": {"20": 2.0, "56": 0.5}}, "unit", "Words.")
+    ends = {line.get_label(): [*line.get_ydata()] for line in shown[1].axes[0].lines}
+    assert (ends["plain"], ends["residual"]) == ([1, 8], [2, 0.5])
+    assert {"1.0", "8.0", "2.0", "0.5"} <= {text.get_text() for text in shown[1].axes[0].texts}
+    plot.scatter({"ResNet": {"20": (1.0, 9.0), "56": (3.0, 7.0)}, "others": [(2.0, 8.0)]}, "x", "y", "Words.")
+    first, second = shown[2].axes[0].lines
+    assert ([*first.get_xdata()], [*first.get_ydata()], [*second.get_xdata()]) == ([1, 3], [9, 7], [2])
+    assert {text.get_text(): text.xy for text in shown[2].axes[0].texts if text.get_text()} == {"20": (1, 9), "56": (3, 7)}
+
+
+def test_names_at_lines_that_end_together_do_not_meet(shown):
+    plot.lines({f"series {i}": [1.0, 5.0 + i / 1000] for i in range(6)}, "x", "y", "Words.")
+    axis = shown[0].axes[0]
+    boxes = sorted((Text.get_window_extent(text) for text in axis.texts), key=lambda box: box.y0)
+    assert len(boxes) == 6 and all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:]))
 
 
 def bars_by_legend(axis, upright=False):
@@ -361,7 +455,7 @@ def test_bars_belong_to_their_names(shown, draw, upright):
     for label, row in HEIGHTS.items():
         said = ", ".join(f"{value:.1f}" if upright else f"{name} {value:.1f}" for name, value in row.items())
         assert f"{label} {said}" in figure.alt
-    assert not upright or figure.alt.startswith("Words. one, two, three: ")
+    assert not upright or figure.alt.startswith("Bars, unit, one, two, three: ")
 
 
 def test_precision_and_recall_belong_to_their_names(shown):

@@ -30,7 +30,7 @@ def draw(depth, middle_width=64):
 def picture(view):
     """The picture in view, its alternative text, and the text under it."""
     alt, png, text = re.fullmatch(
-        r'<img alt="([^"]*)" src="data:image/png;base64,([^"]*)"><p>(.*)</p>', view.picture.value
+        r'<img alt="([^"]*)" width="\d+" src="data:image/png;base64,([^"]*)"><p><i>(.*)</i></p>', view.picture.value
     ).groups()
     return Image.open(io.BytesIO(base64.b64decode(png))), html.unescape(alt), html.unescape(text)
 
@@ -42,10 +42,11 @@ def view():
 
 def test_moving_a_slider_draws_with_the_values_of_all(view):
     first, alt, text = picture(view)
-    assert alt == text == draw(depth=1, middle_width=64).alt and "weights 64.0" in alt
+    drawn = draw(depth=1, middle_width=64)
+    assert (alt, text) == (drawn.alt, drawn.caption) and "weights 64.0" in alt and text == "Depth 1."
     view.sliders["depth"].value = 2
     second, alt, text = picture(view)
-    assert alt == text == draw(2, 64).alt and "weights 128.0" in alt
+    assert (alt, text) == (draw(2, 64).alt, "Depth 2.") and "weights 128.0" in alt
     assert second.tobytes() != first.tobytes()
     view.sliders["middle_width"].value = 16
     assert picture(view)[1] == draw(2, 16).alt
@@ -156,6 +157,6 @@ def test_every_value_of_a_slider_draws_another_figure(path, monkeypatch):
             seen, start = set(), slider.value
             for value in slider.options:
                 slider.value = value
-                seen.add(picture(view)[1])
+                seen.add(picture(view)[1:])
             assert len(seen) == len(slider.options)
             slider.value = start

@@ -196,12 +196,13 @@ def for_readers(nb):
             cell.cell_type = "markdown"
     for _, output in pictures(nb.cells):
         kind = form(output)
-        alt, content = html.escape(output.metadata[kind]["alt"]), output.data[kind]
+        about, content = output.metadata[kind], output.data[kind]
         if kind == SVG:  # an output has it as text
             content = base64.b64encode(content.encode()).decode()
         for other in PICTURES:
             output.data.pop(other, None)
-        output.data["text/html"] = f'<img alt="{alt}" src="{address(kind, content)}">'
+        width = f' width="{about["width"]}"' if "width" in about else ""  # a sharp picture is shown smaller than it is
+        output.data["text/html"] = f'<img alt="{html.escape(about["alt"])}"{width} src="{address(kind, content)}">'
     return nb
 
 

@@ -5,7 +5,7 @@ const [WIDTH, HEIGHT, SMALLEST, LARGEST] = [1280, 720, 0.7, 1.7];
 function fits(slide, zoom, scale) {
   slide.style.zoom = zoom;
   slide.querySelectorAll("img").forEach((picture) => {
-    picture.style.width = `${picture.naturalWidth * scale}px`;
+    picture.style.width = `${(picture.getAttribute("width") || picture.naturalWidth) * scale}px`;
   });
   return slide.scrollHeight * zoom <= HEIGHT;
 }

@@ -15,6 +15,7 @@ from resnet_nb.plot.figure import (
     looks,
     mixed,
     number,
+    spoken,
     subplots,
     vertical_marks,
 )
@@ -37,6 +38,7 @@ def curves(
     logs: name -> log lines as `train.fit` returns them, or one such log per seed, drawn thin with their mean. what: column
     of the log -> panel title. top: cut the y axis there. chance: the error of guessing. Cuts of the rate are marked.
     """
+    logs = spoken(logs)
     figure, axes = _panels(len(what), logs)
     styles, said = looks(logs, "linestyle"), []
     for axis, (column, title) in zip(axes, what.items()):
@@ -55,6 +57,7 @@ def train_test(panels: dict[str, dict[str, Log]], caption: str, top: float | Non
 
     top: cut the y axis there.
     """
+    panels = {title: spoken(logs) for title, logs in panels.items()}
     figure, axes = _panels(len(panels), [name for logs in panels.values() for name in logs])
     said = []
     for axis, (title, logs) in zip(axes, panels.items()):
@@ -93,7 +96,7 @@ def lines(
     """
     figure, axes = subplots(1, 1, 6.4, 3.7)
     axis = axes[0, 0]
-    runs = {name: [_points(line) for line in _each(own)] for name, own in series.items()}
+    runs = {name: [_points(line) for line in _each(own)] for name, own in spoken(series).items()}
     styles = looks(runs, "linestyle")
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
     if log_x:
@@ -191,6 +194,7 @@ def _label(axis: Axes, styles: dict[str, dict]) -> None:
 
 def bars(values: dict[str, dict[str, float]], xlabel: str, caption: str, digits: int = 1) -> Figure:
     """Horizontal bars: `values` is label -> series -> value; every bar carries its number."""
+    values = {label: spoken(row) for label, row in spoken(values).items()}
     series = list(next(iter(values.values())))
     figure, axes = subplots(1, 1, 6.4, 0.6 + 0.32 * len(series) * len(values))
     axis = axes[0, 0]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -19,6 +20,8 @@ from torch import Tensor
 ACCENT, PLAIN, INK = "#d1492e", "#33475b", "#222222"  # residual, plain, words and axes
 COLORS = ["#2a6f97", "#d98e04", "#4c956c", "#8e5572", "#6c757d", "#00918f", "#b5838d", "#7f5539"]  # everything else
 LOOKS = {"linestyle": ("-", "--", ":", "-."), "marker": "os^Dv", "hatch": ("", "//", "..", "xx")}
+SPOKEN = {"plain": "plain", "resnet": "ResNet", "euler": "Euler", "midpoint": "Midpoint", "rk4": "RK4", "rk8": "RK8"}
+CODE_NAME = re.compile(rf"^(?:cifar-)?({'|'.join(SPOKEN)})(\d+)$")
 QUIET = {"color": "0.45", "fontsize": 9}  # words that only explain the drawing
 RESOLUTIONS = (180, 150, 120, 90)  # dots per inch: the first whose picture is small enough
 LARGEST = 145_000  # bytes
@@ -29,24 +32,31 @@ class Figure:
 
     caption: the message, one sentence, shown in italics. alt: what is drawn, in words, with the key numbers: the alternative
     text of the picture and its plain-text form, so that a test which compares the text also checks the figure; without it,
-    the caption. png, width, height: the picture and the size in pixels at which it is shown, half of those it has.
+    the caption. png: the picture.
     """
 
     def __init__(self, figure: MatplotlibFigure, caption: str, alt: str = ""):
         self.caption, self.alt = caption, alt or caption
         self.png = _png(figure)
-        self.width, self.height = (side // 2 for side in Image.open(io.BytesIO(self.png)).size)  # sharp on a fine screen
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels at which it is shown: half of those it has, so that it is sharp on a fine screen."""
+        width, height = Image.open(io.BytesIO(self.png)).size
+        return width // 2, height // 2
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         bundle = {"image/png": base64.b64encode(self.png).decode(), "text/plain": self.alt}
-        return bundle, {"image/png": {"alt": self.alt, "width": self.width, "height": self.height}}
+        width, height = self.size
+        return bundle, {"image/png": {"alt": self.alt, "width": width, "height": height}}
 
     def _ipython_display_(self):
         from IPython.display import display
 
         bundle, metadata = self._repr_mimebundle_()
         display(bundle, metadata=metadata, raw=True)
-        display({"text/markdown": f"*{self.caption}*", "text/plain": self.caption}, raw=True)
+        said = self.caption.replace("*", r"\*")
+        display({"text/markdown": f"*{said}*", "text/plain": self.caption}, raw=True)
 
 
 def _png(figure: MatplotlibFigure) -> bytes:
@@ -114,6 +124,11 @@ def floats(values: Iterable) -> list[float]:
 def show_image(axis: Axes, image: Tensor, **options) -> None:
     """uint8 (3, H, W), pixel by pixel."""
     axis.imshow(array(image.permute(1, 2, 0)), interpolation="nearest", **options)
+
+
+def spoken(series: Mapping[str, object]) -> dict[str, object]:
+    """The same series, names of `models.build` said as the papers do: plain-20, ResNet-56, RK4-32."""
+    return {CODE_NAME.sub(lambda match: f"{SPOKEN[match[1]]}-{match[2]}", name): own for name, own in series.items()}
 
 
 def color(name: str) -> str | None:
