@@ -147,7 +147,7 @@ def ledger(notebook: str | None = None) -> tuple[Entry, ...]:
 
 def ledger_markdown() -> str:
     """The ledger as Markdown: for each status its name, how many entries it has, what it means, and a table of them."""
-    parts = []
+    parts = ["*How* tells where the numbers come from. " + " ".join(f"**{kind}**: {words}." for kind, words in KINDS.items())]
     for status, words in STATUSES.items():
         found = [entry for entry in ledger() if entry.status == status]
         rows = [f"| {NAMES[e.source]}, {e.what} | {e.title} | {e.notebook} | {e.kind} | {e.note} |" for e in found]
