@@ -168,6 +168,17 @@ def test_pictures_say_what_they_show(path):
 
 
 @each_notebook
+def test_every_picture_has_its_sentence_under_it(path):
+    wrong = []
+    for cell in code(path):
+        for picture, below in zip(cell.outputs, [*cell.outputs[1:], {}]):
+            caption = "".join(below.get("data", {}).get("text/markdown", ""))
+            if "image/png" in picture.get("data", {}) and not re.fullmatch(r"\*\S.*[.?!)]\*", caption):
+                wrong.append(f"cell {cell.id}: no sentence in italics under its picture: {caption!r}")
+    no(wrong)
+
+
+@each_notebook
 def test_readme_picture_is_the_stored_one(path):
     for file, data in notebooks.readme_figures(path, read(path)).items():
         assert file.exists() and file.read_bytes() == data, f"{file.name}: execute the notebook"

@@ -153,7 +153,7 @@ def looks(names: Iterable[str], *what: str) -> dict[str, dict]:
             shown = COLORS[turn % len(COLORS)]
             turn += turn // len(COLORS)  # colors that begin again are one style further
         else:
-            shown = mixed(own, 0.25 * min(turn, 2))
+            shown = mixed(own, 0.15 * min(turn, 2))
         found[name] = {"color": shown} | {key: LOOKS[key][turn % len(LOOKS[key])] for key in what}
     return found
 
@@ -164,28 +164,28 @@ def mixed(own: str, white: float) -> tuple[float, float, float]:
 
 
 def label_ends(axis: Axes, ends: Mapping[str, tuple[float, float]], styles: Mapping[str, dict], size: float = 10) -> None:
-    """Each name beside the end (x, y) of its line, to the right of the panel; names that would meet are moved apart."""
-    figure = axis.figure
-    figure.canvas.draw()  # limits and scales are final now
-    inches = axis.get_position().height * figure.get_figheight()
-    apart = 1.35 * size / 72 / inches
+    """Each name beside the end (x, y) of its line; names of lines that end at one x are moved apart where they would meet."""
+    axis.figure.canvas.draw()  # limits and scales are final now
+    inches = axis.get_position().height * axis.figure.get_figheight()
     places = {name: axis.transAxes.inverted().transform(axis.transData.transform(end)) for name, end in ends.items()}
-    order = sorted(places, key=lambda name: places[name][1])
-    heights = _moved_apart([min(max(places[name][1], 0), 1) for name in order], apart)
-    for name, height in zip(order, heights):
-        own = styles[name]["color"]
-        axis.annotate(
-            name,
-            xy=ends[name],
-            xytext=(1.03, height),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=size,
-            color=own,
-            weight="bold",
-            annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": own, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 2},
-        )
+    for end in {float(x) for x, _ in places.values()}:
+        order = sorted((name for name, (x, _) in places.items() if x == end), key=lambda name: places[name][1])
+        heights = _moved_apart([places[name][1] for name in order], 1.35 * size / 72 / inches)
+        for name, height in zip(order, heights):
+            own = styles[name]["color"]
+            axis.annotate(
+                name,
+                xy=ends[name],
+                xytext=(1.03 if end > 0.9 else end + 0.03, height),
+                textcoords="axes fraction",
+                va="center",
+                fontsize=size,
+                color=own,
+                weight="bold",
+                annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "color": own, "linewidth": 0.7, "alpha": 0.6, "shrinkA": 1, "shrinkB": 2},
+                bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
+            )
 
 
 def _moved_apart(heights: list[float], apart: float) -> list[float]:
