@@ -12,12 +12,15 @@ from matplotlib.text import Text
 from PIL import Image
 
 from resnet_nb import plot
+from resnet_nb.anatomy import describe
 from resnet_nb.detection import figures as detection
-from resnet_nb.models import BasicBlock, build
+from resnet_nb.models import BasicBlock, Bottleneck, build
 from resnet_nb.models.butcher import tableau
 from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
 from resnet_nb.paper import facts
-from resnet_nb.plot.diagrams import draw_block, draw_unit, draw_wiring
+from resnet_nb.plot.pen import Pen
+from resnet_nb.plot.residual import draw_block, draw_unit
+from resnet_nb.plot.routes import draw_wiring
 
 LOG = [{"iteration": 10, "train_error": 60.0, "test_error": 65.0}, {"iteration": 20, "train_error": 30.04, "test_error": 41.0}]
 
@@ -26,52 +29,102 @@ def words(axis):
     return " ".join(text.get_text() for text in axis.texts)
 
 
-def drawn(block):
+def drawn(draw, *things, **options):
+    """The axis on which a pen has drawn, and what was said of it."""
     figure, axis = plt.subplots()
-    draw_block(axis, block)
+    said = draw(Pen(axis), *things, **options)
     plt.close(figure)
-    return axis
+    return axis, said
+
+
+def named(axis, *labels):
+    """The shapes that are called so, from top to bottom."""
+    found = [patch for patch in axis.patches if patch.get_label() in labels]
+    return sorted(
+        found, key=lambda patch: patch.get_path().vertices[:, 1].min() if not patch.get_label() == "+" else patch.center[1]
+    )
+
+
+def widths(polygon):
+    """Of its upper and of its lower edge."""
+    corners = polygon.get_xy()
+    return [float(np.ptp(corners[corners[:, 1] == y][:, 0])) for y in (corners[:, 1].min(), corners[:, 1].max())]
+
+
+def accented(axis):
+    return [patch for patch in axis.patches if to_hex(patch.get_edgecolor()) == plot.figure.ACCENT]
+
+
+SHORTCUTS = ("identity", "zeros", "projection")
 
 
 @pytest.mark.parametrize(
-    "option, inputs, stride, label",
+    "option, inputs, stride, label, written, words_",
     [
-        ("A", 8, 1, "identity"),
-        ("B", 8, 1, "identity"),
-        ("A", 4, 2, "zeros"),
-        ("B", 4, 2, "projection"),
-        ("C", 8, 1, "projection"),
+        ("A", 8, 1, "identity", "identity", "identity shortcut"),
+        ("B", 8, 1, "identity", "identity", "identity shortcut"),
+        ("A", 4, 2, "zeros", "zero padding", "zero-padded shortcut (every 2nd pixel, 4 zero channels)"),
+        ("B", 4, 2, "projection", "projection", "projection shortcut (1×1, 8, stride 2; BN)"),
+        ("C", 8, 1, "projection", "projection", "projection shortcut (1×1, 8; BN)"),
     ],
 )
-def test_a_block_names_its_shortcut(option, inputs, stride, label):
-    text = words(drawn(BasicBlock(inputs, 8, stride, option, "3x3")))
-    assert label in text and "F(x)" in text and "+" in text
-    assert sum(other in text for other in ("identity", "zeros", "projection")) == 1
+def test_a_block_names_its_shortcut(option, inputs, stride, label, written, words_):
+    axis, said = drawn(draw_block, BasicBlock(inputs, 8, stride, option, "3x3"))
+    assert written in words(axis) and r"\mathcal{F}" in words(axis) and len(named(axis, "+")) == 1
+    first = "3×3, 8, stride 2" if stride > 1 else "3×3, 8"
+    assert said == [first, "BN", "ReLU", "3×3, 8", "BN", f"plus {words_}", "ReLU"]
+    ways = named(axis, *SHORTCUTS)
+    assert {way.get_label() for way in ways} == {label}
+    for way in ways:
+        assert to_hex(way.get_edgecolor()) == plot.figure.ACCENT and way.get_linewidth() > 2
+        assert (way.get_linestyle() in ("-", "solid")) == (inputs == 8)  # dotted where the shape changes
 
 
 def test_a_plain_block_has_no_shortcut():
-    text = words(drawn(BasicBlock(8, 8, 1, None, "3x3")))
-    assert "H(x)" in text
-    assert not any(other in text for other in ("+", "identity", "zeros", "projection", "F(x)"))
+    axis, said = drawn(draw_block, BasicBlock(8, 8, 1, None, "3x3"))
+    assert r"\mathcal{H}" in words(axis) and r"\mathcal{F}" not in words(axis)
+    assert not named(axis, "+", *SHORTCUTS) and not accented(axis)
+    assert said == ["3×3, 8", "BN", "ReLU", "3×3, 8", "BN", "ReLU"]
+
+
+def test_a_block_is_as_wide_as_it_has_channels():
+    block = Bottleneck(256, 64, 1, "B")
+    axis, _ = drawn(draw_block, block)
+    layers = named(axis, "1×1, 64", "3×3, 64", "1×1, 256", "BN", "ReLU")
+    assert " ".join(layer.get_label() for layer in layers) == "1×1, 64 BN ReLU 3×3, 64 BN ReLU 1×1, 256 BN ReLU"
+    channels = [(256, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 64), (64, 256), (256, 256), (256, 256)]
+    inches = [width / count for layer, pair in zip(layers, channels) for width, count in zip(widths(layer), pair)]
+    assert np.allclose(inches, inches[0])
+
+
+def test_padded_zeros_are_hatched_to_scale():
+    axis, _ = drawn(draw_block, BasicBlock(4, 12, 2, "A", "3x3"))
+    values, zeros = named(axis, "4 channels", "8 zeros")
+    assert (values.get_hatch(), zeros.get_hatch()) == (None, "////")
+    assert widths(zeros)[0] == pytest.approx(2 * widths(values)[0])
+
+
+def test_small_vectors_flow_through_a_block(shown):
+    plot.blocks({"one": BasicBlock(3, 3, 1, "A")}, "Words.", numbers={"one": ([1, 2, 3], [0, 0.5, -1], [1, 2.5, 2])})
+    cells = sorted(t.get_position()[::-1] for t in shown[0].axes[0].texts if re.fullmatch(r"−?[\d.]+", t.get_text()))
+    by_place = {t.get_position()[::-1]: t.get_text() for t in shown[0].axes[0].texts}
+    assert [by_place[cell] for cell in cells] == "1 2 3 1 2 3 0 0.5 −1 1 2.5 2".split()  # x also on the shortcut
 
 
 def drawn_unit(placement, shortcut="A", inputs=8, **constants):
-    figure, axis = plt.subplots()
-    draw_unit(axis, Unit(unit_convs(inputs, 8, 1, False), placement, shortcut, **constants))
-    plt.close(figure)
-    return axis
+    return drawn(draw_unit, Unit(unit_convs(inputs, 8, 1, False), placement, shortcut, **constants))
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_a_unit_is_drawn_layer_by_layer(placement):
-    axis = drawn_unit(placement)
-    by_height = sorted(axis.texts, key=lambda text: -text.get_position()[1])
-    words = [text.get_text() for text in by_height if text.get_text() in ("conv", "BN", "ReLU", "+")]
+    axis, said = drawn_unit(placement)
     key = PLACEMENTS[placement].lower().replace("pre-", "pre").replace(" ", "_").replace("-", "_")
     inside, after = facts("preact-units")[key].split(" | add")
-    assert words == [*inside.split(), "+", *after.replace(",", "").split()]
-    bold = max(line.get_linewidth() for line in axis.lines) > 2
-    assert bold == (placement in "cde")  # nothing stands on the path from unit to unit
+    layers = [*inside.split(), "+", *after.replace(",", "").split()]
+    assert [layer.get_label() for layer in named(axis, "conv", "BN", "ReLU", "+")] == layers
+    assert said.partition(";")[0].replace("addition", "+").split(", ") == layers
+    bold = max(patch.get_linewidth() for patch in accented(axis)) > 2
+    assert bold == ("clean path" in said) == (placement in "cde")  # nothing stands on the path from unit to unit
 
 
 @pytest.mark.parametrize(
@@ -85,23 +138,95 @@ def test_a_unit_is_drawn_layer_by_layer(placement):
     ],
 )
 def test_what_stands_on_the_shortcut_is_written_there(shortcut, constants, words):
-    axis = drawn_unit("c", shortcut, **constants)
+    axis, said = drawn_unit("c", shortcut, **constants)
     shown = [text.get_text() for text in axis.texts]
     assert sorted(text for text in shown if "×" in text or "g(x)" in text or text == "dropout") == sorted(words)
-    assert max(line.get_linewidth() for line in axis.lines) <= 2
+    assert said.endswith(f"on the shortcut {words[0]}") and all(word in said for word in words)
+    assert max(patch.get_linewidth() for patch in accented(axis)) <= 2
 
 
 def test_a_wiring_has_an_arrow_for_every_coefficient():
     for name, labels in (("midpoint", ["1/2", "1"]), ("rk4", ["1/2", "1/2", "1", "1/6", "1/3", "1/3", "1/6"]), ("rk8", [])):
-        figure, axis = plt.subplots()
-        draw_wiring(axis, tableau(name))
-        plt.close(figure)
         method = tableau(name)
-        count = sum(bool(value) for row in (*method.a, method.b) for value in row)
-        boxes, straight = method.stages, method.stages + 2  # x into every stage and the result, and the result's own
-        assert len(axis.patches) == count + boxes + straight
-        written = [text.get_text() for text in axis.texts]
-        assert [text for text in written if text in ("1", "1/2", "1/3", "1/6")] == labels
+        axis, said = drawn(draw_wiring, method)
+        for kind, values in (("a", [value for row in method.a for value in row]), ("b", method.b)):
+            arrows = named(axis, kind)
+            assert len(arrows) == sum(bool(value) for value in values)
+            dotted = sum(arrow.get_linestyle() not in ("-", "solid") for arrow in arrows)
+            assert dotted == sum(bool(value < 0) for value in values)
+        assert len(named(axis, *(f"F{i}" for i in range(1, method.stages + 1)))) == method.stages
+        assert [text.get_text() for text in axis.texts if text.get_text() in ("1", "1/2", "1/3", "1/6")] == labels
+        assert all(label in said for label in labels)
+
+
+def test_networks_have_a_bar_for_every_layer_and_an_arc_for_every_shortcut(shown):
+    with torch.device("meta"):
+        nets = {"VGG-19": build("vgg19"), "plain": build("plain34"), "residual": build("resnet34")}
+    alt = plot.networks(nets, "Words.").alt
+    (axis,) = shown[0].axes
+    places = {title: next(t.get_position()[1] for t in axis.texts if t.get_text() == title) for title in nets}
+    for title, net in nets.items():
+        below = [y for y in places.values() if y > places[title]]
+        rows = {row.name: row for row in describe(net, 224).rows if not row.projection}
+        bars = [p for p in named(axis, *rows) if places[title] < p.get_xy()[0, 1] < min(below, default=np.inf)]
+        assert sorted(bar.get_label() for bar in bars) == sorted(rows)
+        convs = [bar for bar in bars if rows[bar.get_label()].kind == "conv"]
+        tall = {bar.get_label(): np.ptp(bar.get_xy()[:, 1]) / rows[bar.get_label()].outputs for bar in convs}
+        assert np.allclose(list(tall.values()), tall[convs[0].get_label()])
+        assert np.all(np.diff([bar.get_xy()[0, 0] for bar in sorted(bars, key=lambda b: [*rows].index(b.get_label()))]) > 0)
+    arcs = named(axis, *(f"layer{i}.{j}" for i in range(1, 5) for j in range(6)))
+    dotted = {arc.get_label() for arc in arcs if arc.get_linestyle() not in ("-", "solid")}
+    assert (len(arcs), dotted) == (16, {"layer2.0", "layer3.0", "layer4.0"})
+    assert alt.endswith("16 shortcuts, 3 of them dotted.") and alt.count("no shortcuts") == 2
+
+
+def test_volumes_are_to_scale_and_their_zeros_hatched(shown):
+    flow = {"A": [(4, 8, 8), "every 2nd pixel", (4, 4, 4), "zeros", (12, 4, 4, 8)], "B": [(4, 8, 8), "1×1", (12, 4, 4)]}
+    alt = plot.volumes(flow, "Words.").alt
+    assert alt == ("A: 4×8×8, every 2nd pixel, 4×4×4, zeros, 12×4×4, the last 8 channels zeros. B: 4×8×8, 1×1, 12×4×4.")
+    first, second = shown[0].axes
+    fronts = [widths(front)[0] for axis in (first, second) for front in named(axis, "values")]
+    assert np.allclose(np.array(fronts) / fronts[0], [1, 1, 1, 1, 3])
+    (zeros,) = named(first, "zeros")
+    assert zeros.get_hatch() and widths(zeros)[0] == pytest.approx(2 * fronts[0]) and not named(second, "zeros")
+    plot.volumes({"input": (3, 8, 8), "output": (6, 4, 4)}, "Words.")
+    assert {"input", "output"} <= {text.get_text() for text in shown[1].axes[0].texts}
+
+
+def test_unrolled_blocks_are_all_their_paths(shown):
+    alt = plot.unrolled(3, "Words.").alt
+    (axis,) = shown[0].axes
+    products = [
+        t.get_text() for t in axis.texts if re.fullmatch(r"\$(I|J_\d(\\,J_\d)*)\$", t.get_text()) and t.get_fontsize() == 10
+    ]
+    assert products == ["$I$", "$J_1$", "$J_2$", "$J_3$", r"$J_2\,J_1$", r"$J_3\,J_1$", r"$J_3\,J_2$", r"$J_3\,J_2\,J_1$"]
+    through = [p.get_label() for p in axis.patches if re.fullmatch(r"\d{3} block \d", p.get_label())]
+    assert sorted(through) == sorted(
+        f"{path:03b} block {i}" for path in range(8) for i in (1, 2, 3) if f"{path:03b}"[i - 1] == "1"
+    )
+    assert "1 path through no block, 3 paths through 1 block, 3 paths through 2 blocks, 1 path through 3 blocks" in alt
+
+
+def test_nested_classes_come_closer_and_others_may_not(shown):
+    alt = plot.nested("Words.", ("a", "b", "c"), "goal", ("left", "right")).alt
+    left, right = ([float(d) for d in re.findall(r"\d\.\d", part)] for part in alt.split("right:"))
+    assert right == sorted(right, reverse=True) and left != sorted(left, reverse=True)
+    for axis in shown[0].axes:
+        ellipses = named(axis, "a", "b", "c")
+        ellipses.sort(key=lambda ellipse: ellipse.width)
+        assert {"goal", "a", "b", "c"} <= {text.get_text() for text in axis.texts}
+        for small, large in zip(ellipses, ellipses[1:]):
+            inside = large.get_path().transformed(large.get_patch_transform())
+            edge = small.get_path().transformed(small.get_patch_transform()).vertices
+            assert inside.contains_points(edge).all() == (axis.get_title() == "right")
+
+
+def test_the_words_of_a_drawing_say_what_was_drawn():
+    block = plot.blocks({"Residual block": BasicBlock(8, 8, 1, "A", "3x3")}, "Words.")
+    assert block.alt == "Residual block: 3×3, 8; BN; ReLU; 3×3, 8; BN; plus identity shortcut; ReLU."
+    assert plot.wirings({"Midpoint": tableau("midpoint")}, "Words.").alt == "Midpoint: 1→2 1/2, 2→y 1."
+    unit = plot.units({"(e)\nfull": Unit(unit_convs(4, 4, 1, False), "e", "A")}, "Words.")
+    assert unit.alt == "(e) full: BN, ReLU, conv, BN, ReLU, conv, addition; clean path."
 
 
 def test_figures_carry_their_numbers():
@@ -217,9 +342,10 @@ def test_twelve_series_differ(shown, draw):
         lambda: plot.networks({name: build("cifar-resnet8") for name in TWELVE}, "Words.", 32),
         lambda: plot.units({name: Unit(unit_convs(4, 4, 1, False), "e", "A") for name in TWELVE}, "Words."),
         lambda: plot.wirings({name: tableau("euler") for name in TWELVE}, "Words."),
+        lambda: plot.volumes(dict.fromkeys(TWELVE, (4, 8, 8)), "Words."),
         lambda: detection.overlaps((0, 0, 4, 4), dict.fromkeys(TWELVE, (2, 2, 6, 6)), "Words."),
     ],
-    ids="train_test bars grids images heat_maps blocks networks units wirings overlaps".split(),
+    ids="train_test bars grids images heat_maps blocks networks units wirings volumes overlaps".split(),
 )
 def test_twelve_panels_or_rows_are_drawn(monkeypatch, draw):
     figures, named = [], set()
@@ -486,16 +612,17 @@ def test_panels_hold_what_their_titles_say(shown):
         "falling": -63,
     }
     plot.blocks({"A": BasicBlock(4, 8, 2, "A"), "B": BasicBlock(4, 8, 2, "B")}, "Words.")
-    assert ["zeros" in words(axis) for axis in shown[3].axes] == [axis.get_title() == "A" for axis in shown[3].axes]
+    assert ["zero padding" in words(axis) for axis in shown[3].axes] == [axis.get_title() == "A" for axis in shown[3].axes]
     plot.units(
         {"before": Unit(unit_convs(4, 4, 1, False), "e", "A"), "after": Unit(unit_convs(4, 4, 1, False), "a", "A")}, "Words."
     )
-    first = [next(t.get_text() for t in axis.texts if t.get_text() in ("conv", "BN")) for axis in shown[4].axes]
+    first = [named(axis, "conv", "BN")[0].get_label() for axis in shown[4].axes]
     assert dict(zip([axis.get_title() for axis in shown[4].axes], first)) == {"before": "BN", "after": "conv"}
     plot.networks({"eight": build("cifar-resnet8"), "fourteen": build("cifar-resnet14")}, "Words.", 32)
     (axis,) = shown[5].axes
-    titles = {t.get_text(): t.get_position()[0] for t in axis.texts if t.get_text() in ("eight", "fourteen")}
-    boxes = [t.get_position()[0] for t in axis.texts if "conv" in t.get_text() or t.get_text().startswith("fc ")]
-    assert [sum(abs(x - titles[name]) < 0.5 for x in boxes) for name in ("eight", "fourteen")] == [8, 14]
+    titles = {t.get_text(): t.get_position()[1] for t in axis.texts if t.get_text() in ("eight", "fourteen")}
+    bars = [p.get_xy()[0, 1] for p in axis.patches if p.get_label().startswith("layer") and "conv" in p.get_label()]
+    assert titles["eight"] < titles["fourteen"]
+    assert [sum(y < titles["fourteen"] for y in bars), sum(y > titles["fourteen"] for y in bars)] == [6, 12]
     plot.wirings({"one stage": tableau("euler"), "four": tableau("rk4")}, "Words.")
-    assert {axis.get_title("left"): words(axis).count("F_{") for axis in shown[6].axes} == {"one stage": 1, "four": 4}
+    assert {axis.get_title(): words(axis).count("{F}_") for axis in shown[6].axes} == {"one stage": 1, "four": 4}
