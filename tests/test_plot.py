@@ -511,6 +511,8 @@ def test_plain_and_residual_have_their_colors_everywhere(shown):
 def test_code_names_are_said_as_the_papers_do(shown):
     plot.lines({"cifar-plain20": [1, 2], "cifar-resnet56": [2, 3], "rk432": [3, 4], "20 layers": [4, 5]}, "x", "y", "Words.")
     assert [*lines_by_name(shown[0].axes[0])] == ["plain-20", "ResNet-56", "RK4-32", "20 layers"]
+    plot.lines({"rk8": [1, 2], "euler, factor 2": [2, 3], "vgg16": [3, 4], "resnets": [4, 5]}, "x", "y", "Words.")
+    assert [*lines_by_name(shown[1].axes[0])] == ["RK8", "Euler, factor 2", "VGG-16", "resnets"]
     for figure in (
         plot.curves({"cifar-plain20": LOG}, {"train_error": "training"}, "Words."),
         plot.train_test({"left": {"resnet20": LOG}}, "Words."),
@@ -526,6 +528,15 @@ def test_cuts_of_the_rate_and_chance_are_marked(shown):
     places = {text.get_text(): text.get_position()[0] for text in shown[0].axes[0].texts}
     assert [t.get_position()[0] for t in shown[0].axes[0].texts if "rate" in t.get_text()] == [20, 30] and "chance" in places
     assert {t.get_text(): t.get_position()[0] for t in shown[1].axes[0].texts} == {"rate ÷ 10": 2, "stage 2": 3}
+
+
+def test_a_gap_is_drawn_with_its_size(shown):
+    figure = plot.curves(
+        {"a": LOG, "b": [{**line, "test_error": 50.0} for line in LOG]}, {"test_error": "test"}, "W.", gap="points"
+    )
+    axis = shown[0].axes[0]
+    assert [*axis.lines[-1].get_ydata()] == [41, 50] and "9.0 points" in [text.get_text() for text in axis.texts]
+    assert figure.alt.endswith("test: 9.0 points apart.")
 
 
 def test_dots_slopes_and_scatter_stand_where_their_numbers_are(shown):
