@@ -14,6 +14,19 @@ from importlib import resources
 from resnet_nb.errors import InputError
 
 PAPER = "1512.03385"  # arXiv id of the paper that the series follows
+NAMES = {PAPER: "ResNet", "1603.05027": "Pre-activation", "2103.15244": "High order"}
+KINDS = {  # of an entry of the ledger: where the numbers in the notebook come from
+    "exact": "algebra or architecture, computed in full while you watch",
+    "live": "a short training or measurement while you watch",
+    "recorded": "longer trainings of ours, which come with the package",
+    "printed": "the paper's own numbers",
+}
+STATUSES = {  # of an entry of the ledger: how far it has been recomputed
+    "reproduced": "computed here, as the paper has it",
+    "reproduced at smaller scale": "computed here with fewer nets, seeds or iterations, or on smaller images",
+    "read": "read and discussed; nothing here could contradict it",
+    "open": "not done, or no more than one reading of ours",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the ledger; the head of `ledger.toml` explains `kind` and `status`."""
+    """One line of the ledger; `kind` is one of KINDS, `status` one of STATUSES."""
 
     id: str
     what: str
@@ -132,8 +145,12 @@ def ledger(notebook: str | None = None) -> tuple[Entry, ...]:
     return tuple(Entry(**entry) for entry in data["entry"] if notebook in (None, entry["notebook"]))
 
 
-def ledger_frame():
-    """The ledger as a pandas DataFrame, one row for each entry."""
-    import pandas
-
-    return pandas.DataFrame(list(ledger()), columns=list(Entry.__dataclass_fields__))
+def ledger_markdown() -> str:
+    """The ledger as Markdown: for each status its name, how many entries it has, what it means, and a table of them."""
+    parts = ["*How* tells where the numbers come from. " + " ".join(f"**{kind}**: {words}." for kind, words in KINDS.items())]
+    for status, words in STATUSES.items():
+        found = [entry for entry in ledger() if entry.status == status]
+        rows = [f"| {NAMES[e.source]}, {e.what} | {e.title} | {e.notebook} | {e.kind} | {e.note} |" for e in found]
+        head = ["| | what it is | notebook | how | note |", "|:---|:---|:---|:---|:---|"]
+        parts.append("\n".join([f"**{status[0].upper()}{status[1:]}** ({len(found)}): {words}.", "", *head, *rows]))
+    return "\n\n".join(parts)
