@@ -511,6 +511,8 @@ def test_plain_and_residual_have_their_colors_everywhere(shown):
 def test_code_names_are_said_as_the_papers_do(shown):
     plot.lines({"cifar-plain20": [1, 2], "cifar-resnet56": [2, 3], "rk432": [3, 4], "20 layers": [4, 5]}, "x", "y", "Words.")
     assert [*lines_by_name(shown[0].axes[0])] == ["plain-20", "ResNet-56", "RK4-32", "20 layers"]
+    plot.lines({"rk8": [1, 2], "euler, factor 2": [2, 3], "vgg16": [3, 4], "resnets": [4, 5]}, "x", "y", "Words.")
+    assert [*lines_by_name(shown[1].axes[0])] == ["RK8", "Euler, factor 2", "VGG-16", "resnets"]
     for figure in (
         plot.curves({"cifar-plain20": LOG}, {"train_error": "training"}, "Words."),
         plot.train_test({"left": {"resnet20": LOG}}, "Words."),

@@ -20,8 +20,8 @@ from torch import Tensor
 ACCENT, PLAIN, INK = "#d1492e", "#33475b", "#222222"  # residual, plain, words and axes
 COLORS = ["#2a6f97", "#d98e04", "#4c956c", "#8e5572", "#6c757d", "#00918f", "#b5838d", "#7f5539"]  # everything else
 LOOKS = {"linestyle": ("-", "--", ":", "-."), "marker": "os^Dv", "hatch": ("", "//", "..", "xx")}
-SPOKEN = {"plain": "plain", "resnet": "ResNet", "euler": "Euler", "midpoint": "Midpoint", "rk4": "RK4", "rk8": "RK8"}
-CODE_NAME = re.compile(rf"^(?:cifar-)?({'|'.join(SPOKEN)})(\d+)$")
+SPOKEN = {name.lower(): name for name in ("plain", "ResNet", "VGG", "Euler", "Midpoint", "RK4", "RK8")}
+CODE_NAME = re.compile(rf"^(?:cifar-)?({'|'.join(SPOKEN)})(\d*)(?=$|,)")
 QUIET = {"color": "0.45", "fontsize": 9}  # words that only explain the drawing
 RESOLUTIONS = (180, 150, 120, 90)  # dots per inch: the first whose picture is small enough
 LARGEST = 145_000  # bytes
@@ -128,7 +128,10 @@ def show_image(axis: Axes, image: Tensor, **options) -> None:
 
 def spoken(series: Mapping[str, object]) -> dict[str, object]:
     """The same series, names of `models.build` said as the papers do: plain-20, ResNet-56, RK4-32."""
-    return {CODE_NAME.sub(lambda match: f"{SPOKEN[match[1]]}-{match[2]}", name): own for name, own in series.items()}
+    return {
+        CODE_NAME.sub(lambda match: "-".join(filter(None, (SPOKEN[match[1]], match[2]))), name): own
+        for name, own in series.items()
+    }
 
 
 def color(name: str) -> str | None:
