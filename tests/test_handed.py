@@ -34,7 +34,7 @@ def test_both_nets_start_as_one_function():
     assert at_first == {handed.error(net, images, labels) for net in NETS.values()}
 
 
-@pytest.mark.parametrize("name, near", [(SHALLOW, 1.2), (DEEP, 6)])  # points: float32 differs between machines
+@pytest.mark.parametrize("name, near", [(SHALLOW, 1.2), (DEEP, 15)])  # points: float32 differs between machines
 def test_the_first_iterations_come_out_again(name, near):
     found = handed.train_on(copy.deepcopy(NETS[name]), DATA, seed=0, rate=0.01, iterations=handed.EVERY)
     first, after = RECORDED["logs"][name][0][:2]
