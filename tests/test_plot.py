@@ -530,6 +530,15 @@ def test_cuts_of_the_rate_and_chance_are_marked(shown):
     assert {t.get_text(): t.get_position()[0] for t in shown[1].axes[0].texts} == {"rate ÷ 10": 2, "stage 2": 3}
 
 
+def test_a_gap_is_drawn_with_its_size(shown):
+    figure = plot.curves(
+        {"a": LOG, "b": [{**line, "test_error": 50.0} for line in LOG]}, {"test_error": "test"}, "W.", gap="points"
+    )
+    axis = shown[0].axes[0]
+    assert [*axis.lines[-1].get_ydata()] == [41, 50] and "9.0 points" in [text.get_text() for text in axis.texts]
+    assert figure.alt.endswith("test: 9.0 points apart.")
+
+
 def test_dots_slopes_and_scatter_stand_where_their_numbers_are(shown):
     plot.dots({"A": [1.0, 3.0], "B": 5.0}, "unit", "Words.", {"B": 6.0})
     seeds, mean, other, paper = shown[0].axes[0].lines

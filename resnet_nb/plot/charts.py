@@ -7,6 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from resnet_nb.plot.figure import (
     COLORS,
+    INK,
     Figure,
     color,
     floats,
@@ -32,11 +33,13 @@ def curves(
     ylabel: str = "error (%)",
     top: float | None = None,
     chance: float | None = None,
+    gap: str = "",
 ) -> Figure:
     """Values over iterations: one panel per column of the logs, one line per run (Fig. 1).
 
     logs: name -> log lines as `train.fit` returns them, or one such log per seed, drawn thin with their mean. what: column
     of the log -> panel title. top: cut the y axis there. chance: the error of guessing. Cuts of the rate are marked.
+    gap: a unit such as "points": the difference of two lines at their ends is drawn with its size.
     """
     logs = spoken(logs)
     figure, axes = _panels(len(what), logs)
@@ -49,6 +52,8 @@ def curves(
     axes[0].set_ylabel(ylabel)
     for axis in axes:
         _label(axis, styles)
+        if gap:
+            said.append(_mark_gap(axis, [line for line in axis.lines if line.get_label() in styles], gap))
     return Figure(figure, caption, f"Line chart, {ylabel} over iterations. {' '.join(said)}")
 
 
@@ -119,6 +124,16 @@ def _panels(count: int, names: Iterable[str]) -> tuple:
     return figure, axes[0]
 
 
+def _mark_gap(axis: Axes, pair: list, unit: str) -> str:
+    """A bar between the ends of two lines, beside the panel, with its length; returns that in words."""
+    low, high = sorted(line.get_ydata()[-1] for line in pair)
+    words = f"{high - low:.1f} {unit}"
+    beside = {"transform": axis.get_yaxis_transform(), "clip_on": False}
+    axis.plot([1.012, 1.012], [low, high], color=INK, linewidth=3.5, solid_capstyle="butt", **beside)
+    axis.text(1.04, (low + high) / 2, words, va="center", fontsize=10, weight="bold", color=INK, **beside)
+    return f"{axis.get_title()}: {words} apart."
+
+
 def _each(own) -> list:
     """The runs of one name: one, or one per seed."""
     return own if isinstance(own, list) and own and isinstance(own[0], (list, dict)) and not _is_log(own) else [own]
@@ -162,6 +177,8 @@ def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, 
         horizontal_mark(axis, chance, "chance")
     vertical_marks(axis, dict.fromkeys(drops, "rate ÷ 10"))
     vertical_marks(axis, borders, low=True)
+    if axis.get_yscale() == "log" and 1e-3 < axis.get_ylim()[0] and axis.get_ylim()[1] < 1e5:
+        axis.yaxis.set_major_formatter("{x:,g}")  # 0.1, 1, 10 are easier to read than powers
     if axis.get_xscale() == "linear" and axis.get_xlim()[1] >= 10_000:  # ticks of five digits need room
         axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.xaxis.set_major_formatter("{x:,.0f}")
