@@ -1,12 +1,13 @@
-"""What SGD does when it is handed the solution: plain-56 starts as exactly the function of a trained plain-20 (notebook 01).
+"""What SGD does when it is handed the solution: 56 layers that start as exactly the function of 20 (notebooks 01 and 02).
 
     python -m tools.handed
 
 takes the recorded plain-20 of 64,000 iterations, writes it into a plain-56 whose 36 added layers are identities, and trains
-both on with the same batches of `cifar10_sample`'s training photographs, cropped and flipped as before. A seed is an order of
-the batches. The training errors go into resnet_nb/runs/experiments/handed.json, one seed after the other: stopped, it goes on
-with the next. Each is that of the net as it is, not of the batches that led to it: on the first photographs of the training
-set, whole, with the BN statistics of these photographs.
+both on; the same for ResNet-20 and a ResNet-56 whose 18 added blocks add nothing. All four see the same batches of
+`cifar10_sample`'s training photographs, cropped and flipped as before. A seed is an order of the batches. The training errors
+go into resnet_nb/runs/experiments/handed.json, one after the other: stopped, it goes on with the next. Each is that of the
+net as it is, not of the batches that led to it: on the first photographs of the training set, whole, with the BN statistics
+of these photographs.
 """
 
 import copy
@@ -44,11 +45,28 @@ def hand_over(shallow: nn.Module, deep: nn.Module, images: Tensor) -> None:
                 bn.bias.copy_(x.mean((0, 2, 3)))
 
 
+@torch.no_grad()
+def hand_over_residual(shallow: nn.Module, deep: nn.Module) -> None:
+    """Make the deeper residual net the function that the shallower one is: the last BN of each added block gives 0."""
+    deep.load_state_dict(shallow.state_dict(), strict=False)
+    for copied, stage in zip(stages(shallow).values(), stages(deep).values()):
+        for block in stage[len(copied) :]:
+            nn.init.zeros_(block.bn2.weight)
+            nn.init.zeros_(block.bn2.bias)
+
+
 def nets(data: Dataset) -> dict[str, nn.Module]:
-    """The trained plain-20, and the plain-56 that is the same function."""
-    shallow, deep = (net.to(memory_format=torch.channels_last) for net in (runs.load("cifar-plain20"), build("cifar-plain56")))
-    hand_over(shallow, deep, photographs(data)[0])
-    return {"20 layers, plain": shallow, "56 layers, plain": deep}
+    """The trained nets of 20 layers, and for each the net of 56 layers that is the same function."""
+    loaded = (runs.load("cifar-plain20"), build("cifar-plain56"), runs.load("cifar-resnet20"), build("cifar-resnet56"))
+    plain20, plain56, resnet20, resnet56 = (net.to(memory_format=torch.channels_last) for net in loaded)
+    hand_over(plain20, plain56, photographs(data)[0])
+    hand_over_residual(resnet20, resnet56)
+    return {
+        "20 layers, plain": plain20,
+        "56 layers, plain": plain56,
+        "20 layers, residual": resnet20,
+        "56 layers, residual": resnet56,
+    }
 
 
 def photographs(data: Dataset) -> tuple[Tensor, Tensor]:
@@ -63,12 +81,20 @@ def error(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     return round(100 * wrong.double().mean().item(), 1)
 
 
-def train_on(net: nn.Module, data: Dataset, seed: int, rate: float, iterations: int = ITERATIONS) -> dict[int, float]:
-    """Trains the net; returns {iterations done: its training error}."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.9, weight_decay=1e-4)
-    found, stream = {0: error(net, *photographs(data))}, data.stream(BATCH, seed)
+def added(net: nn.Module) -> list[nn.Parameter]:
+    """The parameters of the blocks that a net of 56 layers has and one of 20 has not."""
+    return [parameter for stage in stages(net).values() for block in stage[3:] for parameter in block.parameters()]
+
+
+def train_on(net: nn.Module, data: Dataset, seed: int | None, rate: float, iterations: int = ITERATIONS) -> dict[int, float]:
+    """Trains what of the net requires a gradient; returns {iterations done: its training error}.
+
+    seed: the order of the batches; None for every iteration on all of the photographs at once, as they are.
+    """
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=rate, momentum=0.9, weight_decay=1e-4)
+    found, stream = {0: error(net, *photographs(data))}, data.stream(BATCH, seed or 0)
     for iteration in range(iterations):
-        images, labels = stream.batch(iteration)
+        images, labels = photographs(data) if seed is None else stream.batch(iteration)
         optimizer.zero_grad()
         F.cross_entropy(net.train()(images), labels).backward()
         optimizer.step()
@@ -77,15 +103,33 @@ def train_on(net: nn.Module, data: Dataset, seed: int, rate: float, iterations: 
     return found
 
 
-def log(net: nn.Module, data: Dataset, seed: int) -> list[dict]:
+def log(net: nn.Module, data: Dataset, seed: int | None) -> list[dict]:
     """One line per measurement, as plot.curves takes them: the iteration, and the error by rate."""
     curves = {str(rate): train_on(copy.deepcopy(net), data, seed, rate) for rate in RATES}
     return [{"iteration": i} | {rate: curve[i] for rate, curve in curves.items()} for i in curves[str(RATES[0])]]
 
 
+def controls(start: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Copies of plain-56 in which only the added layers learn, or only the others."""
+    only, rest = (copy.deepcopy(start["56 layers, plain"]) for _ in range(2))
+    moving = set(map(id, added(only)))
+    for parameter in only.parameters():
+        parameter.requires_grad_(id(parameter) in moving)
+    for parameter in added(rest):
+        parameter.requires_grad_(False)
+    return {"only the added layers learn": only, "the added layers are frozen": rest}
+
+
+def plan(start: dict[str, nn.Module]) -> list[tuple[str, str, nn.Module, int | None]]:
+    """(part of the record, name, net, seed) of every training, in their order."""
+    main = [("logs", name, net, seed) for seed in range(SEEDS) for name, net in start.items()]
+    three = [("controls", name, net, seed) for seed in range(3) for name, net in controls(start).items()]
+    whole = [("all at once", name, start[name], None) for name in ("20 layers, plain", "56 layers, plain")]
+    return whole + three + main
+
+
 def main() -> None:
     data = cifar10_sample()
-    start = nets(data)
     found = {
         "command": "python -m tools.handed",
         "torch": torch.__version__,
@@ -93,16 +137,20 @@ def main() -> None:
         "data": data.name,
         "batch": BATCH,
         "photographs": MEASURED,
-        "logs": {name: [] for name in start},  # by seed
+        "logs": {},  # name -> one log per seed
+        "controls": {},  # the same, for copies of plain-56
+        "all at once": {},  # name -> one log
     }
     if OUT.exists():
-        found = json.loads(OUT.read_text(encoding="utf-8"))
-    for seed in range(len(found["logs"]["56 layers, plain"]), SEEDS):
-        for name, own in {name: log(net, data, seed) for name, net in start.items()}.items():
-            found["logs"][name].append(own)
+        found |= json.loads(OUT.read_text(encoding="utf-8"))
+    for part, name, net, seed in plan(nets(data)):
+        own = found[part].setdefault(name, [])
+        if (seed or 0) < len(own):
+            continue
+        own.append(log(net, data, seed))
         OUT.parent.mkdir(exist_ok=True)
         write_atomically(OUT, (json.dumps(found, indent=1) + "\n").encode())
-        print(f"seed {seed}: " + ", ".join(f"{name} {own[-1][-1]}" for name, own in found["logs"].items()), flush=True)
+        print(f"{part}: {name}, seed {seed}: {own[-1][-1]}", flush=True)
 
 
 if __name__ == "__main__":
