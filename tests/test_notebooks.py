@@ -21,6 +21,7 @@ from tools import kernels, notebooks, stored
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 ON_A_SLIDE = {"slide", "subslide", "fragment", "-"}
 PLACES = ON_A_SLIDE | {"skip", "notes"}
+WRITTEN_OUT = {"02"}  # the reader writes a whole network there
 UNSTABLE = {
     "a memory address": r"\b0x[0-9a-fA-F]{6,}",
     "a terminal colour code": "\x1b",
@@ -211,7 +212,7 @@ def test_small_enough_to_read(path):
     assert path.stat().st_size < 1_000_000
     assert len(read(path).cells) <= 45
     lengths = {cell.id: len(cell.source.splitlines()) for cell in code(path)}
-    assert statistics.median(lengths.values()) <= 6
+    assert statistics.median(lengths.values()) <= (10 if number(path) in WRITTEN_OUT else 6)
     no(f"cell {name}: {lines} lines" for name, lines in lengths.items() if lines > 25)
     assert all(lengths.values()), "an empty code cell"
 

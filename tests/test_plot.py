@@ -494,6 +494,18 @@ def test_seeds_are_thin_under_their_mean(shown):
     assert len(shown[1].axes[0].lines) == 3
 
 
+def test_panels_share_an_axis_and_x_may_fall(shown):
+    series = {
+        "left": {"plain": [{3: 1.0, 2: 10.0, 1: 100.0}, {3: 1.0, 2: 10.0, 1: 10_000.0}]},
+        "right": {"residual": {3: 1.0, 1: 2.0}},
+    }
+    figure = plot.panels(series, "block", "gradient", "Words.", log=True)
+    left, right = shown[0].axes
+    assert left.get_ylim() == right.get_ylim() and left.get_xlim()[0] > left.get_xlim()[1]
+    assert lines_by_name(left)["plain"] == pytest.approx([1, 10, 1000]) and lines_by_name(right) == {"residual": [1, 2]}
+    assert "left: plain, the mean of 2 seeds: from 1 at 3 to 1,000 at 1 (single seeds 100 to 10,000)." in figure.alt
+
+
 def test_plain_and_residual_have_their_colors_everywhere(shown):
     names = ["20 layers, plain", "ResNet-20", "56 layers, plain", "56 layers, residual", "Highway"]
     plot.lines({name: [1, 2] for name in names}, "x", "y", "Words.")

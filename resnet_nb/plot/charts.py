@@ -1,5 +1,6 @@
 """Charts of lines and bars (all notebooks)."""
 
+import statistics
 from collections.abc import Iterable, Mapping
 
 from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ def curves(
     for axis, (column, title) in zip(axes, what.items()):
         runs = {name: [{r["iteration"]: r[column] for r in log} for log in _each(own)] for name, own in logs.items()}
         axis.set(title=title, xlabel="iteration")
-        said.append(f"{title}: {_draw(axis, runs, styles, top)}")
+        said.append(f"{title}: {_draw(axis, runs, styles, False)}")
         _finish(axis, chance, _rate_cuts(next(iter(logs.values()))), {}, top)
     axes[0].set_ylabel(ylabel)
     for axis in axes:
@@ -95,9 +96,9 @@ def lines(
 ) -> Figure:
     """Lines in one panel, each with its name at its end: name -> values at 1, 2, 3, ..., or name -> {x: y}.
 
-    A list of several such lines is one per seed: drawn thin, with their mean. log: logarithmic y axis. log_x: the same for
-    the x axis of {x: y}, with a tick at each x. top: cut the y axis there. chance: the level of guessing. drops: where the
-    learning rate is cut. borders: x -> words at a vertical line.
+    A list of several such lines is one per seed: drawn thin, with their mean. log: logarithmic y axis, geometric means.
+    log_x: logarithmic x axis of {x: y}, with a tick at each x. top: cut the y axis there. chance: the level of guessing.
+    drops: where the learning rate is cut. borders: x -> words at a vertical line.
     """
     figure, axes = subplots(1, 1, 6.4, 3.7)
     axis = axes[0, 0]
@@ -109,18 +110,40 @@ def lines(
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axis.minorticks_off()
-    said = _draw(axis, runs, styles, top)
+    said = _draw(axis, runs, styles, log)
     _finish(axis, chance, drops, borders or {}, top)
     _label(axis, styles)
     return Figure(figure, caption, f"Line chart, {ylabel} over {xlabel}. {said}")
 
 
+def panels(
+    series: dict[str, dict[str, Line | list[Line]]],
+    xlabel: str,
+    ylabel: str,
+    caption: str,
+    log: bool = False,
+    borders: Mapping[float, str] | None = None,
+) -> Figure:
+    """Lines as in `lines`, in panels side by side with one y axis: panel title -> name -> line, or one line per seed."""
+    figure, axes = _panels(len(series), [name for own in series.values() for name in own])
+    said = []
+    for axis, (title, own) in zip(axes, series.items()):
+        runs = {name: [_points(line) for line in _each(lines)] for name, lines in spoken(own).items()}
+        styles = looks(runs, "linestyle")
+        axis.set(title=title, xlabel=xlabel, yscale="log" if log else "linear")
+        said.append(f"{title}: {_draw(axis, runs, styles, log)}")
+        _finish(axis, None, (), borders or {}, None)
+    axes[0].set_ylabel(ylabel)
+    for axis, own in zip(axes, series.values()):  # the limits of all are final now
+        _label(axis, looks(spoken(own), "linestyle"), least=1)
+    return Figure(figure, caption, f"Line charts, {ylabel} over {xlabel}. {' '.join(said)}")
+
+
 def _panels(count: int, names: Iterable[str]) -> tuple:
     """Panels in a row, with room beside each for the names of its lines."""
-    room = 0.3 + 0.085 * max(map(len, names))
-    width = count * PANEL[0] + (count - 1) * room
-    figure, axes = subplots(1, count, width, PANEL[1], sharey=True)
-    figure.subplots_adjust(wspace=(room + 0.25) / PANEL[0])
+    room, panel = 0.3 + 0.085 * max(map(len, names)), PANEL[0] if count <= 2 else 0.7 * PANEL[0]
+    figure, axes = subplots(1, count, count * panel + (count - 1) * room, PANEL[1], sharey=True)
+    figure.subplots_adjust(wspace=(room + 0.25) / panel)
     return figure, axes[0]
 
 
@@ -148,11 +171,11 @@ def _points(line: Line) -> dict[float, float]:
     return dict(zip(points, floats(points.values())))
 
 
-def _draw(axis: Axes, runs: dict[str, list[dict]], styles: dict[str, dict], top: float | None) -> str:
-    """Draws the lines, seeds thin under their mean; returns what they show in words."""
-    said = []
+def _draw(axis: Axes, runs: dict[str, list[dict]], styles: dict[str, dict], log: bool) -> str:
+    """Draws the lines, seeds thin under their mean, geometric on a logarithmic axis; returns what they show in words."""
+    said, average = [], statistics.geometric_mean if log else statistics.fmean
     for name, own in runs.items():
-        mean = {x: sum(floats(line[x] for line in own)) / len(own) for x in own[0]}
+        mean = {x: average(floats(line[x] for line in own)) if len(own) > 1 else own[0][x] for x in own[0]}
         if len(own) > 1:
             for line in own:
                 axis.plot([*line], floats(line.values()), color=mixed(styles[name]["color"], 0.35), linewidth=0.6, alpha=0.8)
@@ -160,9 +183,9 @@ def _draw(axis: Axes, runs: dict[str, list[dict]], styles: dict[str, dict], top:
         axis.plot([*mean], [*mean.values()], label=name, linewidth=2.2, **styles[name], **marker)
         first, *_, last = [*mean.values()] * 2
         seeds = f", the mean of {len(own)} seeds" if len(own) > 1 else ""
-        ends = floats(line[max(line)] for line in own)
+        ends = floats(line[[*line][-1]] for line in own)
         spread = f" (single seeds {number(min(ends))} to {number(max(ends))})" if len(own) > 1 else ""
-        said.append(f"{name}{seeds}: from {number(first)} at {min(mean):,g} to {number(last)} at {max(mean):,g}{spread}.")
+        said.append(f"{name}{seeds}: from {number(first)} at {[*mean][0]:,g} to {number(last)} at {[*mean][-1]:,g}{spread}.")
     return " ".join(said)
 
 
@@ -185,12 +208,14 @@ def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, 
 
 
 def _x_range(axis: Axes) -> tuple[float, float]:
-    """Where the drawn lines begin and end."""
+    """Where the panel begins and ends."""
     places = [x for line in axis.lines for x in line.get_xdata()]
     if axis.get_xscale() != "linear":
         return min(places), max(places)
     margin = 0.02 * (max(places) - min(places))
-    return min(places) - margin, max(places) + margin
+    ends = min(places) - margin, max(places) + margin
+    first = axis.lines[0].get_xdata()
+    return ends if first[0] <= first[-1] else ends[::-1]  # x that falls is drawn from left to right, too
 
 
 def _rate_cuts(log: Log | list[Log]) -> list[int]:
@@ -200,10 +225,10 @@ def _rate_cuts(log: Log | list[Log]) -> list[int]:
     return [a["iteration"] for a, b in pairs if "lr" in a and 0 < b["lr"] < 0.2 * a["lr"]]
 
 
-def _label(axis: Axes, styles: dict[str, dict]) -> None:
-    """The names at the ends of the lines; nothing where a single line needs none."""
+def _label(axis: Axes, styles: dict[str, dict], least: int = 2) -> None:
+    """The names at the ends of the lines; nothing where there are fewer than `least`."""
     named = {line.get_label(): line for line in axis.lines if line.get_label() in styles}
-    if len(styles) > 1:
+    if len(styles) >= least:
         bottom, top = axis.get_ylim()
         ends = {name: (line.get_xdata()[-1], min(max(line.get_ydata()[-1], bottom), top)) for name, line in named.items()}
         label_ends(axis, ends, styles)
