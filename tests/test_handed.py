@@ -1,4 +1,4 @@
-"""What notebook 01 reads of the hand-over to 56 layers is what the tool measures."""
+"""What notebooks 01 and 02 read of the hand-over to 56 layers is what the tool measures."""
 
 import copy
 
@@ -12,29 +12,38 @@ from tools import handed
 RECORDED = runs.experiment("handed")
 DATA = cifar10_sample()
 NETS = handed.nets(DATA)
-SHALLOW, DEEP = NETS
+PAIRS = [("20 layers, plain", "56 layers, plain"), ("20 layers, residual", "56 layers, residual")]
 
 
 def test_every_seed_and_measurement_is_there():
     assert RECORDED["logs"].keys() == NETS.keys()
+    assert RECORDED["controls"].keys() == handed.controls(NETS).keys()
     assert (RECORDED["batch"], RECORDED["photographs"]) == (handed.BATCH, handed.MEASURED)
-    for logs in RECORDED["logs"].values():
-        assert len(logs) == handed.SEEDS
-        for log in logs:
-            assert [line["iteration"] for line in log] == [*range(0, handed.ITERATIONS + 1, handed.EVERY)]
-            assert all(line.keys() == {"iteration", *map(str, handed.RATES)} for line in log)
+    counts = {part: {len(logs) for logs in RECORDED[part].values()} for part in ("logs", "controls", "all at once")}
+    assert counts == {"logs": {handed.SEEDS}, "controls": {3}, "all at once": {1}}
+    for log in (log for part in counts for logs in RECORDED[part].values() for log in logs):
+        assert [line["iteration"] for line in log] == [*range(0, handed.ITERATIONS + 1, handed.EVERY)]
+        assert all(line.keys() == {"iteration", *map(str, handed.RATES)} for line in log)
 
 
-def test_both_nets_start_as_one_function():
+@pytest.mark.parametrize("pair", PAIRS)
+def test_both_nets_of_a_pair_start_as_one_function(pair):
     images, labels = handed.photographs(DATA)
     with torch.no_grad():
-        shallow, deep = (net.train()(images) for net in NETS.values())
+        shallow, deep = (NETS[name].train()(images) for name in pair)
     assert (shallow - deep).abs().max() < 1e-3 * shallow.abs().max()  # 36 layers in float32
-    at_first = {log[0][str(rate)] for logs in RECORDED["logs"].values() for log in logs for rate in handed.RATES}
-    assert at_first == {handed.error(net, images, labels) for net in NETS.values()}
+    at_first = {log[0][str(rate)] for name in pair for log in RECORDED["logs"][name] for rate in handed.RATES}
+    assert at_first == {handed.error(NETS[name], images, labels) for name in pair}
 
 
-@pytest.mark.parametrize("name, near", [(SHALLOW, 1.2), (DEEP, 15)])  # points: float32 differs between machines
+def test_the_controls_share_the_learning_among_them():
+    plain = [*handed.controls(NETS).values()][:2]
+    only, rest = ({name for name, p in net.named_parameters() if p.requires_grad} for net in plain)
+    shallow, deep = (dict(NETS[name].named_parameters()).keys() for name in PAIRS[0])
+    assert (rest, only) == (set(shallow), set(deep) - set(shallow))
+
+
+@pytest.mark.parametrize("name, near", [("20 layers, plain", 1.2), ("56 layers, plain", 15)])  # float32 differs by machine
 def test_the_first_iterations_come_out_again(name, near):
     found = handed.train_on(copy.deepcopy(NETS[name]), DATA, seed=0, rate=0.01, iterations=handed.EVERY)
     first, after = RECORDED["logs"][name][0][:2]

@@ -29,6 +29,7 @@ SEEDS = 10
 RATES = (0.01, 0.001)  # those of the recipe's second and third part
 ITERATIONS, EVERY, BATCH = 40, 10, 32
 MEASURED = 250  # photographs
+AWAKE = 0.1  # the last gamma of added blocks that do not start silent
 
 
 @torch.no_grad()
@@ -110,14 +111,17 @@ def log(net: nn.Module, data: Dataset, seed: int | None) -> list[dict]:
 
 
 def controls(start: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Copies of plain-56 in which only the added layers learn, or only the others."""
+    """plain-56 in which only the added layers learn, or only the others, and ResNet-56 whose added blocks say a little."""
     only, rest = (copy.deepcopy(start["56 layers, plain"]) for _ in range(2))
+    awake = copy.deepcopy(start["56 layers, residual"])
+    for block in (block for stage in stages(awake).values() for block in stage[3:]):
+        nn.init.constant_(block.bn2.weight, AWAKE)
     moving = set(map(id, added(only)))
     for parameter in only.parameters():
         parameter.requires_grad_(id(parameter) in moving)
     for parameter in added(rest):
         parameter.requires_grad_(False)
-    return {"only the added layers learn": only, "the added layers are frozen": rest}
+    return {"only the added layers learn": only, "the added layers are frozen": rest, f"residual, γ = {AWAKE}": awake}
 
 
 def plan(start: dict[str, nn.Module]) -> list[tuple[str, str, nn.Module, int | None]]:

@@ -142,7 +142,7 @@ def contours(
     norm = LogNorm(max(low, high * 1e-6), high) if log else Normalize(low, high)
     levels = np.geomspace(norm.vmin, high, 13) if log else np.linspace(low, high, 13)
     figure, axes = subplots(1, len(panels), 3.6 * len(panels) + 0.3, 3.6, sharex=True, sharey=True)
-    figure.subplots_adjust(wspace=0.1)
+    figure.subplots_adjust(wspace=0.16)
     said = []
     for axis, (title, values) in zip(axes[0], heights.items()):
         filled = axis.contourf(
