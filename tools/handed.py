@@ -25,7 +25,7 @@ from resnet_nb.models.blocks import stages
 from resnet_nb.runs.recorded import RECORDED
 
 OUT = RECORDED / "experiments" / "handed.json"
-SEEDS = 10
+SEEDS, FEW = 10, 3  # of the experiment and of its controls
 RATES = (0.01, 0.001)  # those of the recipe's second and third part
 ITERATIONS, EVERY, BATCH = 40, 10, 32
 MEASURED = 250  # photographs
@@ -87,15 +87,14 @@ def added(net: nn.Module) -> list[nn.Parameter]:
     return [parameter for stage in stages(net).values() for block in stage[3:] for parameter in block.parameters()]
 
 
-def train_on(net: nn.Module, data: Dataset, seed: int | None, rate: float, iterations: int = ITERATIONS) -> dict[int, float]:
-    """Trains what of the net requires a gradient; returns {iterations done: its training error}.
-
-    seed: the order of the batches; None for every iteration on all of the photographs at once, as they are.
-    """
+def train_on(
+    net: nn.Module, data: Dataset, seed: int, rate: float, batch: int = BATCH, iterations: int = ITERATIONS
+) -> dict[int, float]:
+    """Trains what of the net requires a gradient, seed is the order of the batches; {iterations done: its training error}."""
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=rate, momentum=0.9, weight_decay=1e-4)
-    found, stream = {0: error(net, *photographs(data))}, data.stream(BATCH, seed or 0)
+    found, stream = {0: error(net, *photographs(data))}, data.stream(batch, seed)
     for iteration in range(iterations):
-        images, labels = photographs(data) if seed is None else stream.batch(iteration)
+        images, labels = stream.batch(iteration)
         optimizer.zero_grad()
         F.cross_entropy(net.train()(images), labels).backward()
         optimizer.step()
@@ -104,9 +103,9 @@ def train_on(net: nn.Module, data: Dataset, seed: int | None, rate: float, itera
     return found
 
 
-def log(net: nn.Module, data: Dataset, seed: int | None) -> list[dict]:
+def log(net: nn.Module, data: Dataset, seed: int, batch: int) -> list[dict]:
     """One line per measurement, as plot.curves takes them: the iteration, and the error by rate."""
-    curves = {str(rate): train_on(copy.deepcopy(net), data, seed, rate) for rate in RATES}
+    curves = {str(rate): train_on(copy.deepcopy(net), data, seed, rate, batch) for rate in RATES}
     return [{"iteration": i} | {rate: curve[i] for rate, curve in curves.items()} for i in curves[str(RATES[0])]]
 
 
@@ -124,12 +123,13 @@ def controls(start: dict[str, nn.Module]) -> dict[str, nn.Module]:
     return {"only the added layers learn": only, "the added layers are frozen": rest, f"residual, γ = {AWAKE}": awake}
 
 
-def plan(start: dict[str, nn.Module]) -> list[tuple[str, str, nn.Module, int | None]]:
-    """(part of the record, name, net, seed) of every training, in their order."""
-    main = [("logs", name, net, seed) for seed in range(SEEDS) for name, net in start.items()]
-    three = [("controls", name, net, seed) for seed in range(3) for name, net in controls(start).items()]
-    whole = [("all at once", name, start[name], None) for name in ("20 layers, plain", "56 layers, plain")]
-    return whole + three + main
+def plan(start: dict[str, nn.Module]) -> list[tuple[str, str, nn.Module, int, int]]:
+    """(part of the record, name, net, seed, batch) of every training, in their order."""
+    main = [("logs", name, net, seed, BATCH) for seed in range(SEEDS) for name, net in start.items()]
+    few = [("controls", name, net, seed, BATCH) for seed in range(FEW) for name, net in controls(start).items()]
+    plain = {name: net for name, net in start.items() if "plain" in name}
+    large = [("batches of 128", name, net, seed, 128) for seed in range(FEW) for name, net in plain.items()]
+    return main + few + large
 
 
 def main() -> None:
@@ -143,15 +143,15 @@ def main() -> None:
         "photographs": MEASURED,
         "logs": {},  # name -> one log per seed
         "controls": {},  # the same, for copies of plain-56
-        "all at once": {},  # name -> one log
+        "batches of 128": {},  # the same, for the plain nets: the batches of the recorded training
     }
     if OUT.exists():
         found |= json.loads(OUT.read_text(encoding="utf-8"))
-    for part, name, net, seed in plan(nets(data)):
+    for part, name, net, seed, batch in plan(nets(data)):
         own = found[part].setdefault(name, [])
-        if (seed or 0) < len(own):
+        if seed < len(own):
             continue
-        own.append(log(net, data, seed))
+        own.append(log(net, data, seed, batch))
         OUT.parent.mkdir(exist_ok=True)
         write_atomically(OUT, (json.dumps(found, indent=1) + "\n").encode())
         print(f"{part}: {name}, seed {seed}: {own[-1][-1]}", flush=True)

@@ -158,7 +158,7 @@ def _trainings(pen: Sketch) -> None:
     for last, color in ((0.5, PLAIN), (0.3, PLAIN), (0.2, ACCENT), (0.08, ACCENT)):
         drops = (1.9 * last, 1.9 * last, 1.25 * last, 1.25 * last, last, last)
         middle = [*zip((0.2, 0.5, 0.52, 0.75, 0.77, 1), drops)]
-        pen.line((0.03, 1), *middle, color=color, linestyle="-" if last in (0.3, 0.08) else "--", width=1.3)
+        pen.line((0.03, 1), *middle, color=color, linestyle="-" if last in (0.3, 0.2) else "--", width=1.3)
 
 
 def _responses(pen: Sketch) -> None:
