@@ -19,8 +19,8 @@ def test_every_seed_and_measurement_is_there():
     assert RECORDED["logs"].keys() == NETS.keys()
     assert RECORDED["controls"].keys() == handed.controls(NETS).keys()
     assert (RECORDED["batch"], RECORDED["photographs"]) == (handed.BATCH, handed.MEASURED)
-    counts = {part: {len(logs) for logs in RECORDED[part].values()} for part in ("logs", "controls", "all at once")}
-    assert counts == {"logs": {handed.SEEDS}, "controls": {3}, "all at once": {1}}
+    counts = {part: {len(logs) for logs in RECORDED[part].values()} for part in ("logs", "controls", "batches of 128")}
+    assert counts == {"logs": {handed.SEEDS}, "controls": {handed.FEW}, "batches of 128": {handed.FEW}}
     for log in (log for part in counts for logs in RECORDED[part].values() for log in logs):
         assert [line["iteration"] for line in log] == [*range(0, handed.ITERATIONS + 1, handed.EVERY)]
         assert all(line.keys() == {"iteration", *map(str, handed.RATES)} for line in log)
