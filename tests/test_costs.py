@@ -279,4 +279,4 @@ def test_heat_maps_are_drawn():
     figures = [
         plot.heat_maps(images, {"heat": heat}, outline, "Two images.") for heat in (torch.rand(2, 32, 32), outline.float())
     ]
-    assert figures[0].alt == "Two images." and figures[0].png != figures[1].png
+    assert figures[0].caption == "Two images." and figures[0].png != figures[1].png

@@ -386,4 +386,4 @@ def test_figures_name_their_numbers_and_draw_every_box(monkeypatch):
     want = [f"{CLASSES[label]} {score}" for target, score in zip(targets, (90, 50)) for label in target["labels"]]
     assert [text for dashes, text in drawn if dashes == "--"] == want
     figure = figures.gains({"a": {"x": 1.04, "y": -2.0}}, "points", "Gains.")
-    assert figure.alt == "Gains. x, y: a 1.0, -2.0."
+    assert (figure.caption, figure.alt) == ("Gains.", "Bars, points, x, y: a 1.0, -2.0.")

@@ -195,7 +195,8 @@ def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, 
     lowest = min(y for line in axis.lines for y in line.get_ydata())
     if axis.get_yscale() == "linear" and 0 <= lowest < 0.3 * axis.get_ylim()[1]:
         axis.set_ylim(bottom=0)  # so near to zero that zero belongs into the picture
-    axis.set_xlim(*_x_range(axis))
+    if len({x for line in axis.lines for x in line.get_xdata()}) > 1:
+        axis.set_xlim(*_x_range(axis))
     if chance is not None:
         horizontal_mark(axis, chance, "chance")
     vertical_marks(axis, dict.fromkeys(drops, "rate ÷ 10"))
