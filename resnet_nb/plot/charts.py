@@ -46,7 +46,7 @@ def curves(
     figure, axes = _panels(len(what), logs)
     styles, said = looks(logs, "linestyle"), []
     for axis, (column, title) in zip(axes, what.items()):
-        runs = {name: [{r["iteration"]: r[column] for r in log} for log in _each(own)] for name, own in logs.items()}
+        runs = {name: [_points({r["iteration"]: r[column] for r in log}) for log in _each(own)] for name, own in logs.items()}
         axis.set(title=title, xlabel="iteration")
         said.append(f"{title}: {_draw(axis, runs, styles, False)}")
         _finish(axis, chance, _rate_cuts(next(iter(logs.values()))), {}, top)
