@@ -147,7 +147,7 @@ def drawn(image):
 
 def test_a_notebook_with_a_live_run(lab):
     with after_run_all(lab, LIVE) as (page, cells):
-        [at] = [at for at, cell in enumerate(cells) if cell["id"] == "hard-run"]
+        [at] = [at for at, cell in enumerate(cells) if cell["id"] == "learn-run"]
         cell = page.locator(".jp-Notebook-cell").nth(at)
         assert any(tag.startswith("live-") for tag in cells[at]["metadata"]["tags"])
         assert drawn(cell.locator("img"))
