@@ -706,3 +706,16 @@ def test_a_damaged_run_is_reported(data, finished, tmp_path, name, kept):
         with pytest.raises(InputError) as caught:
             use()
         assert str(tmp_path) in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_each_bf16_step_sees_the_weights_of_the_step_before():
+    """An autocast around the loop must not keep bf16 copies of the first weights: the losses follow those of float32."""
+    data, losses = shapes10(train=64, test=10), {}
+    recipe = Recipe(iterations=24, batch_size=32, lr=0.05, drops=())
+    for precision in ("float32", "bf16"):
+        torch.manual_seed(0)
+        trained = Trainer(build("cifar-resnet8"), data, recipe, seed=0, precision=precision, every=8)
+        trained.train()
+        losses[precision] = [line["train_loss"] for line in trained.log]
+    assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.03)
+    assert losses["float32"][-1] < 0.95 * losses["float32"][0]

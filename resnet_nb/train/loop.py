@@ -33,8 +33,8 @@ def training_step(
     Returns the batch's mean loss and share of wrong answers, float64 (2,), still on the device. bf16: compute the forward pass
     with autocast.
     """
-    # left before the update: autocast keeps the bf16 copies of the weights as long as it lasts
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+    # no cache: inside another autocast it would keep the bf16 copies of the weights from step to step
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16, cache_enabled=False):
         logits = model(images)
         loss = F.cross_entropy(logits, labels)
     optimizer.zero_grad()
