@@ -10,19 +10,20 @@ photographs of the sample, in training mode; "zero γ" is the residual net whose
 plain34 and resnet34, ImageNet's nets, see the first 16 of them, enlarged to 128 pixels.
 """
 
-import json
+import functools
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_nb import data, runs
-from resnet_nb.files import write_atomically
+from resnet_nb import data
 from resnet_nb.models import BasicBlock, build
+from resnet_nb.runs.recorded import EXPERIMENTS
+from tools.records import begun, keep
 
 SEEDS = range(12)
-RESULTS = runs.RECORDED / "experiments" / "gradients-at-start.json"
+RESULTS = EXPERIMENTS / "gradients-at-start.json"
 
 
 def default_init(net: nn.Module) -> None:
@@ -58,6 +59,7 @@ CASES: dict[str, tuple[str, list[Callable]]] = {
 CASES |= {"resnet56, zero γ": ("cifar-resnet56", [zero_scale]), "plain34": ("plain34", []), "resnet34": ("resnet34", [])}
 
 
+@functools.cache
 def photographs(case: str) -> tuple[Tensor, Tensor]:
     """The images that a case sees, and their labels."""
     sample = data.cifar10_sample()
@@ -89,19 +91,15 @@ def shown(gradient: Tensor) -> float:
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = {"command": "python -m tools.gradients", "torch": torch.__version__, "precision": "float64"}
-    found |= {"data": "cifar10-sample, first training images", "seeds": len(SEEDS), "outputs": {}, "first_weights": {}}
-    if RESULTS.exists():
-        found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    RESULTS.parent.mkdir(exist_ok=True)
+    about = {"seeds": len(SEEDS), "outputs": {}, "first_weights": {}}
+    found = begun(RESULTS, "gradients", "float64", "cifar10-sample, first training images", **about)
     for case in CASES:
         outputs, first = (found[kind].setdefault(case, []) for kind in ("outputs", "first_weights"))
         for seed in SEEDS[len(outputs) :]:
             blocks, weights = norms(case, seed)
             outputs.append(blocks)
             first.append(weights)
-            write_atomically(RESULTS, (json.dumps(found, ensure_ascii=False) + "\n").encode())
-            print(f"{case}, seed {seed}: {blocks[0] / blocks[-1]:.3g}", flush=True)
+            keep(found, RESULTS, f"{case}, seed {seed}: {blocks[0] / blocks[-1]:.3g}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ of these photographs.
 """
 
 import copy
-import json
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +19,23 @@ from torch import Tensor, nn
 
 from resnet_nb import runs
 from resnet_nb.data import Dataset, cifar10_sample
-from resnet_nb.files import write_atomically
 from resnet_nb.models import build
 from resnet_nb.models.blocks import stages
-from resnet_nb.runs.recorded import RECORDED
+from resnet_nb.runs.recorded import EXPERIMENTS
+from tools.records import begun, keep
 
-OUT = RECORDED / "experiments" / "handed.json"
+RESULTS = EXPERIMENTS / "handed.json"
 SEEDS, FEW = 10, 3  # of the experiment and of its controls
 RATES = (0.01, 0.001)  # those of the recipe's second and third part
 ITERATIONS, EVERY, BATCH = 40, 10, 32
 MEASURED = 250  # photographs
 AWAKE = 0.1  # the last gamma of added blocks that do not start silent
+
+
+def added(net: nn.Module) -> Iterator[nn.Module]:
+    """The blocks that a net of 56 layers has and one of 20 has not."""
+    for stage in stages(net).values():
+        yield from stage[3:]
 
 
 @torch.no_grad()
@@ -50,10 +56,9 @@ def hand_over(shallow: nn.Module, deep: nn.Module, images: Tensor) -> None:
 def hand_over_residual(shallow: nn.Module, deep: nn.Module) -> None:
     """Make the deeper residual net the function that the shallower one is: the last BN of each added block gives 0."""
     deep.load_state_dict(shallow.state_dict(), strict=False)
-    for copied, stage in zip(stages(shallow).values(), stages(deep).values()):
-        for block in stage[len(copied) :]:
-            nn.init.zeros_(block.bn2.weight)
-            nn.init.zeros_(block.bn2.bias)
+    for block in added(deep):
+        nn.init.zeros_(block.bn2.weight)
+        nn.init.zeros_(block.bn2.bias)
 
 
 def nets(data: Dataset) -> dict[str, nn.Module]:
@@ -82,11 +87,6 @@ def error(net: nn.Module, images: Tensor, labels: Tensor) -> float:
     return round(100 * wrong.double().mean().item(), 1)
 
 
-def added(net: nn.Module) -> list[nn.Parameter]:
-    """The parameters of the blocks that a net of 56 layers has and one of 20 has not."""
-    return [parameter for stage in stages(net).values() for block in stage[3:] for parameter in block.parameters()]
-
-
 def train_on(
     net: nn.Module, data: Dataset, seed: int, rate: float, batch: int = BATCH, iterations: int = ITERATIONS
 ) -> dict[int, float]:
@@ -113,13 +113,13 @@ def controls(start: dict[str, nn.Module]) -> dict[str, nn.Module]:
     """plain-56 in which only the added layers learn, or only the others, and ResNet-56 whose added blocks say a little."""
     only, rest = (copy.deepcopy(start["56 layers, plain"]) for _ in range(2))
     awake = copy.deepcopy(start["56 layers, residual"])
-    for block in (block for stage in stages(awake).values() for block in stage[3:]):
+    for block in added(awake):
         nn.init.constant_(block.bn2.weight, AWAKE)
-    moving = set(map(id, added(only)))
-    for parameter in only.parameters():
-        parameter.requires_grad_(id(parameter) in moving)
-    for parameter in added(rest):
-        parameter.requires_grad_(False)
+    only.requires_grad_(False)
+    for block in added(only):
+        block.requires_grad_(True)
+    for block in added(rest):
+        block.requires_grad_(False)
     return {"only the added layers learn": only, "the added layers are frozen": rest, f"residual, γ = {AWAKE}": awake}
 
 
@@ -134,27 +134,15 @@ def plan(start: dict[str, nn.Module]) -> list[tuple[str, str, nn.Module, int, in
 
 def main() -> None:
     data = cifar10_sample()
-    found = {
-        "command": "python -m tools.handed",
-        "torch": torch.__version__,
-        "precision": "float32",
-        "data": data.name,
-        "batch": BATCH,
-        "photographs": MEASURED,
-        "logs": {},  # name -> one log per seed
-        "controls": {},  # the same, for copies of plain-56
-        "batches of 128": {},  # the same, for the plain nets: the batches of the recorded training
-    }
-    if OUT.exists():
-        found |= json.loads(OUT.read_text(encoding="utf-8"))
+    # name -> one log per seed: of the nets, of copies of them, of the plain nets with the batches of the recorded training
+    parts = {"logs": {}, "controls": {}, "batches of 128": {}}
+    found = begun(RESULTS, "handed", "float32", data.name, batch=BATCH, photographs=MEASURED, **parts)
     for part, name, net, seed, batch in plan(nets(data)):
         own = found[part].setdefault(name, [])
         if seed < len(own):
             continue
         own.append(log(net, data, seed, batch))
-        OUT.parent.mkdir(exist_ok=True)
-        write_atomically(OUT, (json.dumps(found, indent=1) + "\n").encode())
-        print(f"{part}: {name}, seed {seed}: {own[-1][-1]}", flush=True)
+        keep(found, RESULTS, f"{part}: {name}, seed {seed}: {own[-1][-1]}")
 
 
 if __name__ == "__main__":

@@ -9,19 +9,17 @@ learning rate 0.1 and momentum 0.9. `start` and `end`: the squared error, in per
 before the first step and after the last, one per seed.
 """
 
-import json
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnet_nb import runs
-from resnet_nb.files import write_atomically
+from resnet_nb.runs.recorded import EXPERIMENTS
+from tools.records import begun, keep
 
 SEEDS, STEPS, WIDTH = range(12), 300, 16
 DEPTHS = (1, 2, 5, 10, 20)
 CASES = [(kind, init, depth) for init in ("default", "He") for depth in DEPTHS for kind in ("plain", "residual")]
-RESULTS = runs.RECORDED / "experiments" / "identity-over-depth.json"
+RESULTS = EXPERIMENTS / "identity-over-depth.json"
 
 
 class Block(nn.Module):
@@ -59,11 +57,8 @@ def errors(kind: str, init: str, depth: int, seed: int) -> list[float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = {"command": "python -m tools.identity", "torch": torch.__version__, "precision": "float64"}
-    found |= {"data": "256 random vectors", "seeds": len(SEEDS), "steps": STEPS, "start": {}, "end": {}}
-    if RESULTS.exists():
-        found = json.loads(RESULTS.read_text(encoding="utf-8"))
-    RESULTS.parent.mkdir(exist_ok=True)
+    about = {"seeds": len(SEEDS), "steps": STEPS, "start": {}, "end": {}}
+    found = begun(RESULTS, "identity", "float64", "256 random vectors", **about)
     for kind, init, depth in CASES:
         name = f"{kind}, {init}, {depth}"
         start, end = (found[when].setdefault(name, []) for when in ("start", "end"))
@@ -71,8 +66,7 @@ def main() -> None:
             curve = errors(kind, init, depth, seed)
             start.append(curve[0])
             end.append(curve[-1] if curve[-1] < 1e9 else None)  # None: it diverged
-        write_atomically(RESULTS, (json.dumps(found) + "\n").encode())
-        print(name, end, flush=True)
+        keep(found, RESULTS, f"{name} {end}")
 
 
 if __name__ == "__main__":

@@ -11,20 +11,19 @@ direction 1, columns along direction 0. `lines`: along four directions, with the
 ones, of the 500 images in each place.
 """
 
-import json
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnet_nb import data, runs
-from resnet_nb.files import write_atomically
+from resnet_nb.runs.recorded import EXPERIMENTS
+from tools.records import begun, keep
 
 NETS = {"56 layers, plain": "cifar-plain56", "56 layers, residual": "cifar-resnet56"}
 GRID = [round(step / 7, 4) for step in range(-7, 8)]
 LINE = [step / 10 for step in range(-10, 11)]
 DIRECTIONS = (0, 1, 2, 3)  # seeds; the surfaces take the first two
-RESULTS = runs.RECORDED / "experiments" / "loss-surface.json"
+RESULTS = EXPERIMENTS / "loss-surface.json"
 
 
 def photographs() -> tuple[Tensor, Tensor]:
@@ -72,32 +71,23 @@ def longer(part: Tensor, weight: Tensor) -> Tensor:
 
 def main() -> None:
     torch.set_num_threads(1)
-    found = {"command": "python -m tools.surface", "torch": torch.__version__, "precision": "float32"}
-    found |= {"data": "cifar10-sample, 500 training images", "grid": GRID, "line": LINE}
-    found |= {"surfaces": {}, "lines": {}}
-    if RESULTS.exists():
-        found = json.loads(RESULTS.read_text(encoding="utf-8"))
+    about = {"grid": GRID, "line": LINE, "surfaces": {}, "lines": {}}
+    found = begun(RESULTS, "surface", "float32", "cifar10-sample, 500 training images", **about)
     images, labels = photographs()
     around = {name: Around(net, images, labels) for name, net in NETS.items()}
-    RESULTS.parent.mkdir(exist_ok=True)
     for statistics in ("stored", "fresh"):
         for name, net in around.items():
             case = f"{name.split()[-1]}, {statistics}"
             lines = found["lines"].setdefault(case, [])
             for seed in DIRECTIONS[len(lines) :]:
                 lines.append([net.loss({seed: step}, statistics == "fresh") for step in LINE])
-                keep(found, f"{case}, direction {seed}")
+                keep(found, RESULTS, f"{case}, direction {seed}")
     for y in GRID:
         for name, net in around.items():
             rows = found["surfaces"].setdefault(name, [])
             if len(rows) <= GRID.index(y):
                 rows.append([net.loss({0: x, 1: y}) for x in GRID])
-                keep(found, f"{name}, row {y}")
-
-
-def keep(found: dict, done: str) -> None:
-    write_atomically(RESULTS, (json.dumps(found) + "\n").encode())
-    print(done, flush=True)
+                keep(found, RESULTS, f"{name}, row {y}")
 
 
 if __name__ == "__main__":

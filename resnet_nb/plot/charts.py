@@ -16,6 +16,7 @@ from resnet_nb.plot.figure import (
     label_ends,
     looks,
     mixed,
+    named,
     number,
     spoken,
     subplots,
@@ -44,17 +45,18 @@ def curves(
     """
     logs = spoken(logs)
     figure, axes = _panels(len(what), logs)
-    styles, said = looks(logs, "linestyle"), []
+    said = []
     for axis, (column, title) in zip(axes, what.items()):
-        runs = {name: [_points({r["iteration"]: r[column] for r in log}) for log in _each(own)] for name, own in logs.items()}
+        columns = {name: [{r["iteration"]: r[column] for r in log} for log in _each(own)] for name, own in logs.items()}
         axis.set(title=title, xlabel="iteration")
-        said.append(f"{title}: {_draw(axis, runs, styles, False)}")
+        said.append(f"{title}: {_draw(axis, columns)}")
         _finish(axis, chance, _rate_cuts(next(iter(logs.values()))), {}, top)
     axes[0].set_ylabel(ylabel)
     for axis in axes:
-        _label(axis, styles)
+        if len(logs) > 1:
+            label_ends(axis)
         if gap:
-            said.append(_mark_gap(axis, [line for line in axis.lines if line.get_label() in styles], gap))
+            said.append(_mark_gap(axis, gap))
     return Figure(figure, caption, f"Line chart, {ylabel} over iterations. {' '.join(said)}")
 
 
@@ -67,9 +69,9 @@ def train_test(panels: dict[str, dict[str, Log]], caption: str, top: float | Non
     figure, axes = _panels(len(panels), [name for logs in panels.values() for name in logs])
     said = []
     for axis, (title, logs) in zip(axes, panels.items()):
-        styles = looks(logs, "linestyle")
-        for name, log in logs.items():
-            steps, own = [line["iteration"] for line in log], styles[name]
+        for name, own in looks(logs, "linestyle").items():
+            log = logs[name]
+            steps = [line["iteration"] for line in log]
             test, training = (floats(line[column] for line in log) for column in ("test_error", "train_error"))
             axis.plot(steps, test, label=name, **own, linewidth=2.2)
             axis.plot(steps, training, **own, linewidth=0.9)
@@ -78,7 +80,8 @@ def train_test(panels: dict[str, dict[str, Log]], caption: str, top: float | Non
         _finish(axis, None, _rate_cuts(next(iter(logs.values()))), {}, top)
     axes[0].set_ylabel("error (%): thin training, bold test")
     for axis, logs in zip(axes, panels.values()):
-        _label(axis, looks(logs, "linestyle"))
+        if len(logs) > 1:
+            label_ends(axis)
     return Figure(figure, caption, f"Line charts of training and test error over iterations. At the end: {' '.join(said)}")
 
 
@@ -102,17 +105,16 @@ def lines(
     """
     figure, axes = subplots(1, 1, 6.4, 3.7)
     axis = axes[0, 0]
-    runs = {name: [_points(line) for line in _each(own)] for name, own in spoken(series).items()}
-    styles = looks(runs, "linestyle")
     axis.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    said = _draw(axis, spoken(series))
     if log_x:
-        ticks = sorted({x for own in runs.values() for line in own for x in line})
+        ticks = sorted({x for line in axis.lines for x in line.get_xdata()})
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
         axis.minorticks_off()
-    said = _draw(axis, runs, styles, log)
     _finish(axis, chance, drops, borders or {}, top)
-    _label(axis, styles)
+    if len(series) > 1:
+        label_ends(axis)
     return Figure(figure, caption, f"Line chart, {ylabel} over {xlabel}. {said}")
 
 
@@ -128,14 +130,12 @@ def panels(
     figure, axes = _panels(len(series), [name for own in series.values() for name in own])
     said = []
     for axis, (title, own) in zip(axes, series.items()):
-        runs = {name: [_points(line) for line in _each(lines)] for name, lines in spoken(own).items()}
-        styles = looks(runs, "linestyle")
         axis.set(title=title, xlabel=xlabel, yscale="log" if log else "linear")
-        said.append(f"{title}: {_draw(axis, runs, styles, log)}")
+        said.append(f"{title}: {_draw(axis, spoken(own))}")
         _finish(axis, None, (), borders or {}, None)
     axes[0].set_ylabel(ylabel)
-    for axis, own in zip(axes, series.values()):  # the limits of all are final now
-        _label(axis, looks(spoken(own), "linestyle"), least=1)
+    for axis in axes:  # the limits of all are final now
+        label_ends(axis)
     return Figure(figure, caption, f"Line charts, {ylabel} over {xlabel}. {' '.join(said)}")
 
 
@@ -147,9 +147,9 @@ def _panels(count: int, names: Iterable[str]) -> tuple:
     return figure, axes[0]
 
 
-def _mark_gap(axis: Axes, pair: list, unit: str) -> str:
+def _mark_gap(axis: Axes, unit: str) -> str:
     """A bar between the ends of two lines, beside the panel, with its length; returns that in words."""
-    low, high = sorted(line.get_ydata()[-1] for line in pair)
+    low, high = sorted(line.get_ydata()[-1] for line in named(axis))
     words = f"{high - low:.1f} {unit}"
     beside = {"transform": axis.get_yaxis_transform(), "clip_on": False}
     axis.plot([1.012, 1.012], [low, high], color=INK, linewidth=3.5, solid_capstyle="butt", **beside)
@@ -159,11 +159,8 @@ def _mark_gap(axis: Axes, pair: list, unit: str) -> str:
 
 def _each(own) -> list:
     """The runs of one name: one, or one per seed."""
-    return own if isinstance(own, list) and own and isinstance(own[0], (list, dict)) and not _is_log(own) else [own]
-
-
-def _is_log(own: list) -> bool:
-    return isinstance(own[0], dict) and "iteration" in own[0]
+    several = isinstance(own, list) and isinstance(own[0], (list, dict)) and "iteration" not in own[0]  # a log has that
+    return own if several else [own]
 
 
 def _points(line: Line) -> dict[float, float]:
@@ -171,19 +168,20 @@ def _points(line: Line) -> dict[float, float]:
     return dict(zip(points, floats(points.values())))
 
 
-def _draw(axis: Axes, runs: dict[str, list[dict]], styles: dict[str, dict], log: bool) -> str:
+def _draw(axis: Axes, series: dict[str, Line | list[Line]]) -> str:
     """Draws the lines, seeds thin under their mean, geometric on a logarithmic axis; returns what they show in words."""
-    said, average = [], statistics.geometric_mean if log else statistics.fmean
-    for name, own in runs.items():
-        mean = {x: average(floats(line[x] for line in own)) if len(own) > 1 else own[0][x] for x in own[0]}
+    said, average = [], statistics.geometric_mean if axis.get_yscale() == "log" else statistics.fmean
+    for name, style in looks(series, "linestyle").items():
+        own = [_points(line) for line in _each(series[name])]
+        mean = {x: average(line[x] for line in own) if len(own) > 1 else own[0][x] for x in own[0]}
         if len(own) > 1:
             for line in own:
-                axis.plot([*line], floats(line.values()), color=mixed(styles[name]["color"], 0.35), linewidth=0.6, alpha=0.8)
+                axis.plot([*line], [*line.values()], color=mixed(style["color"], 0.35), linewidth=0.6, alpha=0.8)
         marker = {"marker": "o", "markersize": 4} if len(mean) <= 12 else {}
-        axis.plot([*mean], [*mean.values()], label=name, linewidth=2.2, **styles[name], **marker)
+        axis.plot([*mean], [*mean.values()], label=name, linewidth=2.2, **style, **marker)
         first, *_, last = [*mean.values()] * 2
         seeds = f", the mean of {len(own)} seeds" if len(own) > 1 else ""
-        ends = floats(line[[*line][-1]] for line in own)
+        ends = [line[[*line][-1]] for line in own]
         spread = f" (single seeds {number(min(ends))} to {number(max(ends))})" if len(own) > 1 else ""
         said.append(f"{name}{seeds}: from {number(first)} at {[*mean][0]:,g} to {number(last)} at {[*mean][-1]:,g}{spread}.")
     return " ".join(said)
@@ -195,8 +193,7 @@ def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, 
     lowest = min(y for line in axis.lines for y in line.get_ydata())
     if axis.get_yscale() == "linear" and 0 <= lowest < 0.3 * axis.get_ylim()[1]:
         axis.set_ylim(bottom=0)  # so near to zero that zero belongs into the picture
-    if len({x for line in axis.lines for x in line.get_xdata()}) > 1:
-        axis.set_xlim(*_x_range(axis))
+    _set_x_range(axis)
     if chance is not None:
         horizontal_mark(axis, chance, "chance")
     vertical_marks(axis, dict.fromkeys(drops, "rate ÷ 10"))
@@ -208,15 +205,13 @@ def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, 
         axis.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def _x_range(axis: Axes) -> tuple[float, float]:
-    """Where the panel begins and ends."""
+def _set_x_range(axis: Axes) -> None:
+    """The panel begins and ends with its lines; x that falls is drawn from left to right, too."""
     places = [x for line in axis.lines for x in line.get_xdata()]
-    if axis.get_xscale() != "linear":
-        return min(places), max(places)
-    margin = 0.02 * (max(places) - min(places))
-    ends = min(places) - margin, max(places) + margin
-    first = axis.lines[0].get_xdata()
-    return ends if first[0] <= first[-1] else ends[::-1]  # x that falls is drawn from left to right, too
+    low, high, first = min(places), max(places), axis.lines[0].get_xdata()
+    margin = 0.02 * (high - low) if axis.get_xscale() == "linear" else 0
+    if low < high:
+        axis.set_xlim(*sorted((low - margin, high + margin), reverse=bool(first[0] > first[-1])))
 
 
 def _rate_cuts(log: Log | list[Log]) -> list[int]:
@@ -224,15 +219,6 @@ def _rate_cuts(log: Log | list[Log]) -> list[int]:
     lines = _each(log)[0]
     pairs = zip(lines, lines[1:])
     return [a["iteration"] for a, b in pairs if "lr" in a and 0 < b["lr"] < 0.2 * a["lr"]]
-
-
-def _label(axis: Axes, styles: dict[str, dict], least: int = 2) -> None:
-    """The names at the ends of the lines; nothing where there are fewer than `least`."""
-    named = {line.get_label(): line for line in axis.lines if line.get_label() in styles}
-    if len(styles) >= least:
-        bottom, top = axis.get_ylim()
-        ends = {name: (line.get_xdata()[-1], min(max(line.get_ydata()[-1], bottom), top)) for name, line in named.items()}
-        label_ends(axis, ends, styles)
 
 
 def bars(values: dict[str, dict[str, float]], xlabel: str, caption: str, digits: int = 1) -> Figure:

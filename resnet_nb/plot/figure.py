@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as MatplotlibFigure
+from matplotlib.lines import Line2D
 from PIL import Image
 from torch import Tensor
 
@@ -166,20 +167,26 @@ def mixed(own: str, white: float) -> tuple[float, float, float]:
     return tuple(white + (1 - white) * part for part in to_rgb(own))
 
 
-def label_ends(axis: Axes, ends: Mapping[str, tuple[float, float]], styles: Mapping[str, dict], size: float = 10) -> None:
-    """Each name beside the end (x, y) of its line; names of lines that end at one x are moved apart where they would meet."""
+def named(axis: Axes) -> list[Line2D]:
+    """The lines that have a name."""
+    return [line for line in axis.lines if not line.get_label().startswith("_")]
+
+
+def label_ends(axis: Axes, size: float = 10) -> None:
+    """Each line's name beside its end; names of lines that end at one x are moved apart where they would meet."""
     axis.figure.canvas.draw()  # limits and scales are final now
     inches = axis.get_position().height * axis.figure.get_figheight()
-    places = {name: axis.transAxes.inverted().transform(axis.transData.transform(end)) for name, end in ends.items()}
-    for end in {float(x) for x, _ in places.values()}:
-        order = sorted((name for name, (x, _) in places.items() if x == end), key=lambda name: places[name][1])
-        heights = _moved_apart([places[name][1] for name in order], 1.35 * size / 72 / inches)
-        for name, height in zip(order, heights):
-            own = styles[name]["color"]
+    ends = {line: (line.get_xdata()[-1], np.clip(line.get_ydata()[-1], *axis.get_ylim())) for line in named(axis)}
+    places = {line: axis.transAxes.inverted().transform(axis.transData.transform(end)) for line, end in ends.items()}
+    for x in {float(x) for x, _ in places.values()}:
+        order = sorted((line for line in places if places[line][0] == x), key=lambda line: places[line][1])
+        heights = _moved_apart([places[line][1] for line in order], 1.35 * size / 72 / inches)
+        for line, height in zip(order, heights):
+            own = line.get_color()
             axis.annotate(
-                name,
-                xy=ends[name],
-                xytext=(1.03 if end > 0.9 else end + 0.03, height),
+                line.get_label(),
+                xy=ends[line],
+                xytext=(1.03 if x > 0.9 else x + 0.03, height),
                 textcoords="axes fraction",
                 va="center",
                 fontsize=size,

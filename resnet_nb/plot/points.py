@@ -18,6 +18,7 @@ from resnet_nb.plot.figure import (
     floats,
     label_ends,
     looks,
+    named,
     number,
     subplots,
 )
@@ -61,31 +62,28 @@ def slopes(values: dict[str, dict[str, Value]], ylabel: str, caption: str, digit
     sides = list(next(iter(values.values())))
     figure, axes = subplots(1, 1, 1.9 + 1.5 * len(sides), 3.7)
     axis, said = axes[0, 0], []
-    styles = looks(values, "linestyle")
-    for name, row in values.items():
-        seeds = [_seeds(row[side]) for side in sides]
+    for name, style in looks(values, "linestyle").items():
+        seeds = [_seeds(values[name][side]) for side in sides]
         means = [sum(own) / len(own) for own in seeds]
-        axis.plot(range(len(sides)), means, marker="o", markersize=8, linewidth=2.4, label=name, **styles[name])
+        axis.plot(range(len(sides)), means, marker="o", markersize=8, linewidth=2.4, label=name, **style)
         for x, own in enumerate(seeds):
             if len(own) > 1:
-                axis.plot([x] * len(own), own, "o", markersize=5, markerfacecolor="white", color=styles[name]["color"])
+                axis.plot([x] * len(own), own, "o", markersize=5, markerfacecolor="white", color=style["color"])
         said.append(f"{name} " + ", ".join(f"{side} {mean:.{digits}f}" for side, mean in zip(sides, means)))
     axis.set_xticks(range(len(sides)), sides)
     axis.set(ylabel=ylabel, xlim=(-0.35, len(sides) - 0.75))
     axis.margins(y=0.15)
     axis.grid(axis="x", visible=False)
-    _write_apart(axis, {line.get_label(): line for line in axis.lines if line.get_label() in styles}, digits)
-    last = len(sides) - 1
-    ends = {line.get_label(): (last, line.get_ydata()[-1]) for line in axis.lines if line.get_label() in styles}
-    label_ends(axis, ends, styles)
+    _write_apart(axis, digits)
+    label_ends(axis)
     return Figure(figure, caption, f"Slopes, {ylabel}: {'; '.join(said)}.")
 
 
-def _write_apart(axis: Axes, named: Mapping, digits: int) -> None:
+def _write_apart(axis: Axes, digits: int) -> None:
     """The number at each point: above it where the line is the higher one there, else below."""
-    for name, line in named.items():
+    for line in named(axis):
         for i, (x, y) in enumerate(zip(line.get_xdata(), line.get_ydata())):
-            others = [other.get_ydata()[i] for key, other in named.items() if key != name]
+            others = [other.get_ydata()[i] for other in named(axis) if other is not line]
             up = not others or y >= max(others) or (y > min(others) and i % 2 == 0)
             axis.annotate(
                 f"{y:.{digits}f}",
@@ -99,7 +97,7 @@ def _write_apart(axis: Axes, named: Mapping, digits: int) -> None:
             )
 
 
-def scatter(points: dict[str, Places], xlabel: str, ylabel: str, caption: str, log_x: bool = False) -> Figure:
+def scatter(points: dict[str, Places], xlabel: str, ylabel: str, caption: str) -> Figure:
     """Two quantities: name -> places (x, y), or name -> {label: (x, y)} with the label beside each place."""
     figure, axes = subplots(1, 1, 6.4, 3.9)
     axis, said = axes[0, 0], []
@@ -111,7 +109,7 @@ def scatter(points: dict[str, Places], xlabel: str, ylabel: str, caption: str, l
         for label, x, y in zip(labels, xs, ys):
             axis.annotate(label, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9, color=own["color"])
         said.append(f"{name}: " + ", ".join(f"{label} ({number(x)}, {number(y)})" for label, x, y in zip(labels, xs, ys)))
-    axis.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if log_x else "linear")
+    axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.margins(0.12)
     if len(points) > 1:
         axis.legend(loc="best", frameon=False)
@@ -125,48 +123,38 @@ def contours(
     xlabel: str,
     ylabel: str,
     caption: str,
-    marks: Mapping[str, Mapping[str, tuple[float, float]]] | None = None,
     paths: Mapping[str, list[list[tuple[float, float]]]] | None = None,
     log: bool = False,
-    unit: str = "loss",
 ) -> Figure:
-    """Heights over a plane, dark is low: title -> values (len(y), len(x)), all on one scale.
+    """The loss over a plane, dark is low: title -> values (len(y), len(x)), all on one scale.
 
-    marks: title -> {words: (x, y)}, a point with its words. paths: title -> ways (x, y), ..., drawn from their hollow start
-    to their filled end. log: levels in equal ratios. unit: what the numbers at the lines are.
+    paths: title -> ways (x, y), ..., drawn from their hollow start to their filled end. log: levels in equal ratios.
     """
     x, y, heights = floats(x), floats(y), {title: array(values) for title, values in panels.items()}
-    low, high = (
-        float(edge(values.min() if edge is min else values.max() for values in heights.values())) for edge in (min, max)
-    )
+    low, high = min(float(v.min()) for v in heights.values()), max(float(v.max()) for v in heights.values())
     norm = LogNorm(max(low, high * 1e-6), high) if log else Normalize(low, high)
     levels = np.geomspace(norm.vmin, high, 13) if log else np.linspace(low, high, 13)
     figure, axes = subplots(1, len(panels), 3.6 * len(panels) + 0.3, 3.6, sharex=True, sharey=True)
     figure.subplots_adjust(wspace=0.16)
     said = []
     for axis, (title, values) in zip(axes[0], heights.items()):
-        filled = axis.contourf(
-            x, y, np.clip(values, norm.vmin, None), levels=levels, cmap="cividis", norm=norm, extend="neither"
-        )
-        axis.contour(x, y, np.clip(values, norm.vmin, None), levels=levels, colors="white", linewidths=0.5, alpha=0.7)
+        shown = np.clip(values, norm.vmin, None)
+        filled = axis.contourf(x, y, shown, levels=levels, cmap="cividis", norm=norm)
+        axis.contour(x, y, shown, levels=levels, colors="white", linewidths=0.5, alpha=0.7)
         for way in (paths or {}).get(title, []):
             axis.plot(*zip(*way), color="white", linewidth=3)
             axis.plot(*zip(*way), color=ACCENT, linewidth=1.6)
             axis.plot(*way[0], "o", color=ACCENT, markerfacecolor="white", markersize=6)
             axis.plot(*way[-1], "o", color=ACCENT, markeredgecolor="white", markersize=7)
-        for words, place in (marks or {}).get(title, {}).items():
-            axis.plot(*place, "*", color="white", markeredgecolor=INK, markersize=13)
-            ground = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
-            axis.annotate(words, place, xytext=(8, 8), textcoords="offset points", fontsize=9, bbox=ground)
         axis.set(title=title, xlabel=xlabel)
         axis.grid(visible=False)
         row, column = np.unravel_index(values.argmin(), values.shape)
         place = f"({number(x[column])}, {number(y[row])})"
         said.append(f"{title}: lowest {number(values.min())} at {place}, highest {number(values.max())}.")
     axes[0, 0].set_ylabel(ylabel)
-    bar = figure.colorbar(filled, ax=list(axes[0]), pad=0.02, label=unit, format=lambda value, _: number(value))
+    bar = figure.colorbar(filled, ax=list(axes[0]), pad=0.02, label="loss", format=lambda value, _: number(value))
     bar.outline.set_visible(False)
-    return Figure(figure, caption, f"Contours of the {unit} over {xlabel} and {ylabel}. {' '.join(said)}")
+    return Figure(figure, caption, f"Contours of the loss over {xlabel} and {ylabel}. {' '.join(said)}")
 
 
 def _seeds(value: Value) -> list[float]:

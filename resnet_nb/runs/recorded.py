@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECORDED = Path(__file__).parent
+EXPERIMENTS = RECORDED / "experiments"
 LARGEST = 4_000_000  # parameters; the weights of larger networks would not fit into a small package
 KEYS = ["schedule", "model", "variant", "seed"]
 SETTINGS = ["data", "iterations", "batch_size", "precision", "processes", "device", "hours"]
@@ -71,7 +72,7 @@ def experiment(name: str) -> dict:
 
     Raises InputError if there is none of that name.
     """
-    found = {path.stem: path for path in sorted(RECORDED.glob("experiments/*.json"))}
+    found = {path.stem: path for path in sorted(EXPERIMENTS.glob("*.json"))}
     if name not in found:
         raise InputError(f"no recorded experiment {name!r}; there are: {', '.join(found) or 'none'}")
     return read_json(found[name])
