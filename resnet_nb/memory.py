@@ -1,4 +1,4 @@
-"""What training keeps in memory for the backward pass, and activation checkpointing, which keeps less (notebooks 10, 13)."""
+"""What training keeps in memory for the backward pass, and checkpointing, which keeps less (notebooks 04, 10, 13)."""
 
 from dataclasses import dataclass
 

@@ -195,7 +195,6 @@ _RECIPES = {
     "eighth": ("an eighth of the paper's, with a gradual warm-up", Recipe(8_000, drops=(4_000, 6_000), **GRADUAL)),
     # about a minute for a pair of nets on two CPU cores; tools/seeds.jsonl shows what it can promise
     "live": ("to see that all works", Recipe(100, 32, 0.05, drops=())),
-    "cpu": ("for CIFAR-10 on a CPU", Recipe(8_000, 32, 0.05, drops=(4_000, 6_000))),
     "shapes": ("for shapes10 on a CPU", Recipe(2_000, 32, 0.05, drops=(1_000, 1_500))),
     "start": ("how a training starts", Recipe(600, 32, 0.05, drops=())),  # where 110 layers already differ
 }
@@ -284,12 +283,9 @@ _SWEEPS = {
     ),
     "preact": ("Tables 1 to 3 of 1603.05027", _jobs("preact", 5, *PREACT110, *PREACT164) + _jobs("preact", 1, *PREACT1001)),
     "higher-order": ("Euler, Midpoint, RK4 and RK8 of 2103.15244", _jobs("cifar", 3, *SCHEMES32, *SCHEMES56, *SCHEMES92)),
-    "eighth": ("Figure 6, options A to C, an eighth", _jobs("eighth", 1, *_pairs(20, 56), *_each("cifar-resnet20", ABC[1:]))),
-    "cpu": (
-        "plain and residual nets without a GPU",
-        _jobs("cpu", 1, *_pairs(56, 20), *_each("cifar-resnet20", ABC[1:]))
-        + [Job(net, seed, recipe="cpu") for seed in (1, 2) for net in _pairs(20)]
-        + _jobs("cpu", 1, "cifar-resnet110", *_pairs(32, 44)),
+    "eighth": (
+        "Figure 6, options A to C, an eighth",
+        _jobs("eighth", 2, "cifar-plain20", *_each("cifar-resnet20", ABC)) + _jobs("eighth", 1, *_pairs(56)),
     ),
     "preact-cpu": ("the start of Tables 1 and 2 of 1603.05027", _jobs("start", 1, *PREACT110)),
     "higher-order-cpu": ("the same schemes without a GPU", _jobs("shapes", 2, *SCHEMES32) + _jobs("start", 1, *SCHEMES92)),

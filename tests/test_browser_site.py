@@ -50,7 +50,7 @@ def test_search_without_a_server(site, view):
     page.keyboard.press("Enter")
     results = page.locator("#search-results li a")
     results.first.wait_for()
-    assert results.first.inner_text() == "04 Bottleneck arithmetic"
+    assert results.first.inner_text() == "04 The bottleneck"
     results.first.click()
     page.wait_for_url("**/notebooks/04-bottleneck.html*")
 

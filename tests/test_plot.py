@@ -19,8 +19,9 @@ from resnet_nb.models.butcher import tableau
 from resnet_nb.models.preact import PLACEMENTS, Unit, unit_convs
 from resnet_nb.paper import facts
 from resnet_nb.plot.pen import Pen
-from resnet_nb.plot.residual import draw_block, draw_unit
+from resnet_nb.plot.residual import draw_block
 from resnet_nb.plot.routes import draw_wiring
+from resnet_nb.plot.unit import draw_unit
 
 LOG = [{"iteration": 10, "train_error": 60.0, "test_error": 65.0}, {"iteration": 20, "train_error": 30.04, "test_error": 41.0}]
 
@@ -109,6 +110,16 @@ def test_small_vectors_flow_through_a_block(shown):
     cells = sorted(t.get_position()[::-1] for t in shown[0].axes[0].texts if re.fullmatch(r"−?[\d.]+", t.get_text()))
     by_place = {t.get_position()[::-1]: t.get_text() for t in shown[0].axes[0].texts}
     assert [by_place[cell] for cell in cells] == "1 2 3 1 2 3 0 0.5 −1 1 2.5 2".split()  # x also on the shortcut
+
+
+def test_a_block_says_how_many_weights_it_has():
+    """Beside a box that holds its words, and under the words that stand beside a narrow one."""
+    for channels in (64, 8):
+        axis, said = drawn(draw_block, Bottleneck(4 * channels, channels, 1, "C", "1x1"), weights=True)
+        for count in (4 * channels**2, 9 * channels**2):
+            assert f"{count:,}" in words(axis).split() and f"({count:,} weights)" in " ".join(said)
+    figure = plot.blocks({"narrow": Bottleneck(256, 64), "wide": BasicBlock(256, 256)}, "Words.", weights=True)
+    assert "narrow, 69,632 weights: 1×1, 64 (16,384 weights)" in figure.alt and "wide, 1,179,648 weights" in figure.alt
 
 
 def drawn_unit(placement, shortcut="A", inputs=8, **constants):

@@ -209,9 +209,11 @@ def _set_x_range(axis: Axes) -> None:
     """The panel begins and ends with its lines; x that falls is drawn from left to right, too."""
     places = [x for line in axis.lines for x in line.get_xdata()]
     low, high, first = min(places), max(places), axis.lines[0].get_xdata()
-    margin = 0.02 * (high - low) if axis.get_xscale() == "linear" else 0
     if low < high:
-        axis.set_xlim(*sorted((low - margin, high + margin), reverse=bool(first[0] > first[-1])))
+        wider = (low - 0.02 * (high - low), high + 0.02 * (high - low))
+        if axis.get_xscale() == "log":
+            wider = (low * (low / high) ** 0.02, high * (high / low) ** 0.02)
+        axis.set_xlim(*sorted(wider, reverse=bool(first[0] > first[-1])))
 
 
 def _rate_cuts(log: Log | list[Log]) -> list[int]:

@@ -9,26 +9,36 @@ from resnet_nb.plot.figure import ACCENT, Figure, array, picture_grid, show_imag
 
 
 def grids(maps: dict[str, Tensor], caption: str, digits: int = 1, outline: str = "") -> Figure:
-    """Small matrices side by side, every number written into its cell: title -> (H, W).
+    """Small matrices side by side, every number written into its cell, all cells of one size: title -> (H, W).
 
-    outline: "diagonal" draws a border around its cells.
+    outline: "diagonal" draws a border around the cells on the diagonal of each, "even" around those of the first that have
+    even indices, which are the ones that a stride of 2 takes.
     """
-    figure, axes = subplots(1, len(maps), 2.6 * len(maps), 2.7)
     maps = {title: array(values) for title, values in maps.items()}
+    most = max(max(values.shape) for values in maps.values())
+    wide = [max(values.shape[1], 0.6 * most) for values in maps.values()]  # in cells; a title needs its place
+    figure, axes = subplots(1, len(maps), 2.6 * sum(wide) / most, 2.7, gridspec_kw={"width_ratios": wide})
     top = max(float(abs(values).max()) for values in maps.values())
     colors = {"cmap": "vlag", "vmin": -top, "vmax": top, "cbar": False}
     cells = {"square": True, "linewidths": 1, "xticklabels": False, "yticklabels": False}
     numbers = {"annot": True, "fmt": f".{digits}f", "annot_kws": {"size": 10}}
-    for axis, (title, values) in zip(axes[0], maps.items()):
+    for axis, width, (title, values) in zip(axes[0], wide, maps.items()):
         sns.heatmap(values, ax=axis, **colors, **cells, **numbers)
+        spare = (width - values.shape[1]) / 2
+        axis.set_xlim(-spare, values.shape[1] + spare)
         axis.set_title(title, fontsize=11)
-        if outline == "diagonal":
-            for i in range(min(values.shape)):
-                axis.add_patch(Rectangle((i, i), 1, 1, fill=False, edgecolor=ACCENT, linewidth=2.2))
+        for i, j in _outlined(values.shape, outline, first=axis is axes[0, 0]):
+            axis.add_patch(Rectangle((j, i), 1, 1, fill=False, edgecolor=ACCENT, linewidth=2.2))
     said = [
         f"{title}: " + "; ".join(" ".join(f"{v:.{digits}f}" for v in row) for row in values) for title, values in maps.items()
     ]
     return Figure(figure, caption, f"Matrices, row by row. {'. '.join(said)}.")
+
+
+def _outlined(shape: tuple[int, int], outline: str, first: bool) -> list[tuple[int, int]]:
+    if outline == "diagonal":
+        return [(i, i) for i in range(min(shape))]
+    return [(i, j) for i in range(0, shape[0], 2) for j in range(0, shape[1], 2)] if outline == "even" and first else []
 
 
 def images(rows: dict[str, Tensor], caption: str) -> Figure:

@@ -1,37 +1,40 @@
-"""Drawings of residual blocks and of the units of 1603.05027, made from the modules (notebooks 02-04, 11)."""
+"""Drawings of residual blocks, made from the modules (notebooks 02-04)."""
 
 from collections.abc import Iterable, Sequence
 
 from torch import nn
 
 from resnet_nb.models.blocks import NoShortcut, ZeroPad
-from resnet_nb.models.preact import Drop, Gate, Scale, Unit
 from resnet_nb.plot.figure import ACCENT, Figure
-from resnet_nb.plot.pen import BN, BOLD, CONV, MUTED, PALE, RELU, SIZE, SMALL, THIN, WIDEST, Pen, arrange, breadth, sheet
+from resnet_nb.plot.pen import BN, CONV, MUTED, PALE, RELU, SIZE, SMALL, WIDEST, Pen, arrange, breadth, sheet
 
 TALL, FLAT, SEAM, AIR = 0.32, 0.2, 0.035, 0.23  # inches: a convolution, BN or ReLU, between them, an arrow
-STEP, DROP = 0.16, 0.26  # inches: an arrow of a unit, and that after its corner
-LAYERS = {nn.Conv2d: ("conv", CONV), nn.BatchNorm2d: ("BN", BN), nn.ReLU: ("ReLU", RELU)}
 F, H, X = r"$\mathcal{F}(\mathbf{x})$", r"$\mathcal{H}(\mathbf{x})$", r"$\mathbf{x}$"
 JOIN = r"$\mathcal{H}(\mathbf{x}) =$" + "\n" + r"$\mathcal{F}(\mathbf{x})+\mathbf{x}$"
 Numbers = tuple[Sequence[float], Sequence[float], Sequence[float]]
 
 
-def blocks(modules: dict[str, nn.Module], caption: str, numbers: dict[str, Numbers] | None = None) -> Figure:
+def blocks(
+    modules: dict[str, nn.Module], caption: str, numbers: dict[str, Numbers] | None = None, weights: bool = False
+) -> Figure:
     """Residual blocks side by side (Fig. 2 and Fig. 5): title -> block. A box is as wide as it has channels.
 
-    numbers: title -> (x, F(x), y), small vectors that are written where they flow.
+    numbers: title -> (x, F(x), y), small vectors that are written where they flow. weights: each convolution of F says
+    on its left how many it has, each title how many they are together.
     """
+    if weights:
+        modules = {f"{title}\n{_weights(block):,} weights": block for title, block in modules.items()}
     scale, gap = _scale(modules.values()), 0.25 if len(modules) > 2 else 0.55
     heights = {title: (_height(block), _arrows(block)) for title, block in modules.items()}
     tallest = max(height + AIR * arrows for height, arrows in heights.values())
-    for smaller in (1, 0.7, 0.5):  # side by side, if that goes; words that do not fit are then written beside their boxes
+    for smaller in (1, 0.7, 0.55, 0.5):  # side by side, if that goes; words that do not fit are then written beside their boxes
         figure, pens = sheet(len(modules))
         said = []
         for pen, (title, block) in zip(pens, modules.items()):
             height, arrows = heights[title]
             air = min((tallest - height) / arrows, 0.36)
-            said.append(f"{title}: {'; '.join(draw_block(pen, block, scale * smaller, (numbers or {}).get(title), air))}.")
+            words = draw_block(pen, block, scale * smaller, (numbers or {}).get(title), air, weights)
+            said.append(f"{title}: {'; '.join(words)}.".replace("\n", ", "))
         if len(modules) > 3 or sum(pen.reach[1] - pen.reach[0] + gap for pen in pens) < WIDEST + gap:
             break
     arrange(figure, dict(zip(modules, pens)), gap=gap)
@@ -44,6 +47,10 @@ def _main(block: nn.Module) -> list[tuple[nn.Conv2d, bool]]:
     layers = [m for name, m in block.named_modules() if isinstance(m, kinds) and "downsample" not in name.split(".")]
     convs = [i for i, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
     return [(layers[i], i + 1 < len(layers) and isinstance(layers[i + 1], nn.BatchNorm2d)) for i in convs]
+
+
+def _weights(block: nn.Module) -> int:
+    return sum(conv.weight.numel() for conv, _ in _main(block))
 
 
 def _scale(modules: Iterable[nn.Module]) -> float:
@@ -73,7 +80,12 @@ def stride_of(conv: nn.Conv2d) -> str:
 
 
 def draw_block(
-    pen: Pen, block: nn.Module, scale: float | None = None, numbers: Numbers | None = None, air: float = AIR
+    pen: Pen,
+    block: nn.Module,
+    scale: float | None = None,
+    numbers: Numbers | None = None,
+    air: float = AIR,
+    weights: bool = False,
 ) -> list[str]:
     """One block from top to bottom, its shortcut on the right; returns what was drawn, in words."""
     shortcut, convs = block.downsample, _main(block)
@@ -88,7 +100,7 @@ def draw_block(
             said.append("ReLU")
             y = pen.box(0, y + SEAM, _wide(conv.in_channels, scale), FLAT, "ReLU", RELU)
         pen.arrow((0, y), (0, y + air))
-        y = _conv(pen, 0, y + air, conv, has_bn, scale, said, main=True)
+        y = _conv(pen, 0, y + air, conv, has_bn, scale, said, main=True, weights=weights)
     join = y + 1.8 * air + 0.105
     _value(pen, y + 0.8 * air, H if plain else F, numbers[1] if numbers else ())
     if plain:
@@ -122,20 +134,37 @@ def _end(pen: Pen, y: float, name: str, channels: int, numbers: Sequence[float])
         pen.text(0, y, f"{name}: {channels} channels")
 
 
-def _conv(pen: Pen, x: float, y: float, conv: nn.Conv2d, has_bn: bool, scale: float, said: list[str], main: bool) -> float:
+def _conv(
+    pen: Pen,
+    x: float,
+    y: float,
+    conv: nn.Conv2d,
+    has_bn: bool,
+    scale: float,
+    said: list[str],
+    main: bool,
+    weights: bool = False,
+) -> float:
     """A convolution below y, from as wide as its inputs to as wide as its outputs, and its BN; returns where it ends."""
     above, below = _wide(conv.in_channels, scale), _wide(conv.out_channels, scale)
     pen.funnel(x, y, above, below, TALL, CONV, size_of(conv))
-    words, stride = size_of(conv), stride_of(conv)
+    words, stride, count = size_of(conv), stride_of(conv), f"{conv.weight.numel():,}"
+    own, apart = {"side": "right", "color": MUTED, "weight": "bold"}, 0.1 * weights  # how the weights are written
     told = ", ".join(filter(None, (words, stride)))
     edge = (above + below) / 4 + abs(above - below) / 2 * 0.08 / TALL + 0.09  # of the words beside it
     if breadth(words) < 0.93 * (above + below) / 2:
         pen.text(x, y + TALL / 2, words)
         if stride and main:
-            pen.text(x - edge, y + TALL / 2, stride, SMALL, "right", color=MUTED)
+            pen.text(x - edge, y + TALL / 2 + 2 * apart, stride, SMALL, "right", color=MUTED)
+        if weights:
+            pen.text(x - max(above, below) / 2 - 0.1, y + TALL / 2, count, **own)
     else:
-        pen.text(x - edge if main else x + edge, y + TALL / 2, told if main else words, side="right" if main else "left")
-    said.append(told)
+        pen.text(
+            x - edge if main else x + edge, y + TALL / 2 - apart, told if main else words, side="right" if main else "left"
+        )
+        if weights:
+            pen.text(x - edge, y + TALL / 2 + apart, count, **own)
+    said.append(f"{told} ({count} weights)" if weights else told)
     y += TALL
     if has_bn:
         said.append("BN")
@@ -217,79 +246,3 @@ def _padded(pen: Pen, x: float, top: float, inputs: int, outputs: int, scale: fl
         pen.box(middle, top, wide - solid, TALL, "", "white", name, hatch="////", **look)
         ground = {"facecolor": "white", "edgecolor": "none", "pad": 1.2}
         pen.text(middle, top + TALL / 2, "zeros", SMALL, bbox=ground)
-
-
-def units(modules: dict[str, Unit], caption: str) -> Figure:
-    """Units of 1603.05027 side by side, layer by layer (its Fig. 2 and Fig. 4): title -> unit."""
-    figure, pens = sheet(len(modules))
-    said = [f"{title}: {draw_unit(pen, unit)}.".replace("\n", " ") for pen, (title, unit) in zip(pens, modules.items())]
-    arrange(figure, dict(zip(modules, pens)), None, gap=0.12, size=11)
-    return Figure(figure, caption, " ".join(said))
-
-
-def draw_unit(pen: Pen, unit: Unit) -> str:
-    """One unit from top to bottom, every BN and ReLU in its place; the shortcut on the left is bold where it is clean.
-
-    Returns it in words.
-    """
-    common, branch = (unit.before, unit.residual) if unit.projects else ([], [*unit.before, *unit.residual])
-    on_shortcut, factor = _on_paths(unit)
-    # clean: nothing on the path from unit to unit, and nothing after the addition
-    clean = not on_shortcut and isinstance(unit.downsample, nn.Identity) and len(unit.after) == 0
-    side = 0.86 if on_shortcut else 0.68
-    most = max(m.out_channels for m in unit.residual if isinstance(m, nn.Conv2d))
-    look = {"width": BOLD + 0.6 if clean else THIN + 0.5, "name": "clean" if clean else "shortcut"}
-    pen.text(0, -0.1, r"$\mathbf{x}_l$", 12)
-    begin = _chain(pen, common, 0, 0.06, most)
-    split = begin + 0.16
-    end = _chain(pen, branch, side, split + DROP - STEP, most)
-    join = end + 0.3
-    pen.arrow((0, split), (side, split), (side, split + DROP), width=THIN)
-    pen.shortcut((0, begin), (0, split), head=False, **look)
-    if on_shortcut:
-        middle = (split + join) / 2
-        wide = breadth(on_shortcut, SMALL) + 0.14
-        pen.shortcut((0, split), (0, middle - 0.14), head=False, **look)
-        pen.box(0, middle - 0.14, wide, 0.28, "", PALE, "on the shortcut", edgecolor=ACCENT)
-        pen.text(0, middle, on_shortcut, SMALL)
-        pen.shortcut((0, middle + 0.14), (0, join - 0.105), **look)
-    else:
-        pen.shortcut((0, split), (0, join - 0.105), **look)
-    pen.arrow((side, end), (side, join), (0.105, join))
-    if factor:
-        pen.text((side + 0.105) / 2, join - 0.12, factor, SMALL)
-    pen.plus(0, join)
-    last = _chain(pen, unit.after, 0, join + 0.105, most)
-    pen.shortcut((0, last), (0, last + 0.26), **look)
-    pen.text(0, last + 0.4, r"$\mathbf{x}_{l+1}$", 12)
-    layers = [*(_word(m) for m in (*unit.before, *unit.residual)), *([f"F {factor}"] if factor else []), "addition"]
-    path = f"; on the shortcut {on_shortcut}" if on_shortcut else "; clean path" if clean else ""
-    return f"{', '.join([*layers, *(_word(m) for m in unit.after)])}{path}"
-
-
-def _word(layer: nn.Module) -> str:
-    return LAYERS[type(layer)][0]
-
-
-def _chain(pen: Pen, layers: Iterable[nn.Module], x: float, top: float, most: int) -> float:
-    """Boxes for `layers` below `top`, each as wide as it has channels; returns where the last one ends."""
-    y, channels = top, None
-    for layer in layers:
-        words, fill = LAYERS[type(layer)]
-        channels = getattr(layer, "out_channels", getattr(layer, "num_features", channels or most))
-        if y > top or x == 0:
-            pen.arrow((x, y), (x, y + STEP))
-        y = pen.box(x, y + STEP, max(0.72 * channels / most, 0.46), 0.24, words, fill)
-    return y
-
-
-def _on_paths(unit: Unit) -> tuple[str, str]:
-    """What stands on the shortcut, and what multiplies F before the addition; "" for nothing."""
-    join = unit.join
-    if isinstance(join, Scale):
-        return f"× {join.on_shortcut:g}", f"× {join.on_residual:g}" if join.on_residual != 1 else ""
-    if isinstance(join, Gate):
-        return "1 − g(x)", "× g(x)" if join.exclusive else ""
-    if isinstance(join, Drop):
-        return "dropout", ""
-    return "1×1 conv" if isinstance(unit.downsample, nn.Sequential) else "", ""
