@@ -115,10 +115,10 @@ def test_small_vectors_flow_through_a_block(shown):
 def test_a_block_says_how_many_weights_it_has():
     """Beside a box that holds its words, and under the words that stand beside a narrow one."""
     for channels in (64, 8):
-        axis, said = drawn(draw_block, Bottleneck(4 * channels, channels, 1, "C", "1x1"), weights=True)
+        axis, said = drawn(draw_block, Bottleneck(4 * channels, channels, 1, "C", "1x1"), counted=True)
         for count in (4 * channels**2, 9 * channels**2):
             assert f"{count:,}" in words(axis).split() and f"({count:,} weights)" in " ".join(said)
-    figure = plot.blocks({"narrow": Bottleneck(256, 64), "wide": BasicBlock(256, 256)}, "Words.", weights=True)
+    figure = plot.blocks({"narrow": Bottleneck(256, 64), "wide": BasicBlock(256, 256)}, "Words.", counted=True)
     assert "narrow, 69,632 weights: 1×1, 64 (16,384 weights)" in figure.alt and "wide, 1,179,648 weights" in figure.alt
 
 

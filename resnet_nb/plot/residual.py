@@ -15,14 +15,14 @@ Numbers = tuple[Sequence[float], Sequence[float], Sequence[float]]
 
 
 def blocks(
-    modules: dict[str, nn.Module], caption: str, numbers: dict[str, Numbers] | None = None, weights: bool = False
+    modules: dict[str, nn.Module], caption: str, numbers: dict[str, Numbers] | None = None, counted: bool = False
 ) -> Figure:
     """Residual blocks side by side (Fig. 2 and Fig. 5): title -> block. A box is as wide as it has channels.
 
-    numbers: title -> (x, F(x), y), small vectors that are written where they flow. weights: each convolution of F says
+    numbers: title -> (x, F(x), y), small vectors that are written where they flow. counted: each convolution of F says
     on its left how many it has, each title how many they are together.
     """
-    if weights:
+    if counted:
         modules = {f"{title}\n{_weights(block):,} weights": block for title, block in modules.items()}
     scale, gap = _scale(modules.values()), 0.25 if len(modules) > 2 else 0.55
     heights = {title: (_height(block), _arrows(block)) for title, block in modules.items()}
@@ -33,7 +33,7 @@ def blocks(
         for pen, (title, block) in zip(pens, modules.items()):
             height, arrows = heights[title]
             air = min((tallest - height) / arrows, 0.36)
-            words = draw_block(pen, block, scale * smaller, (numbers or {}).get(title), air, weights)
+            words = draw_block(pen, block, scale * smaller, (numbers or {}).get(title), air, counted)
             said.append(f"{title}: {'; '.join(words)}.".replace("\n", ", "))
         if len(modules) > 3 or sum(pen.reach[1] - pen.reach[0] + gap for pen in pens) < WIDEST + gap:
             break
@@ -85,7 +85,7 @@ def draw_block(
     scale: float | None = None,
     numbers: Numbers | None = None,
     air: float = AIR,
-    weights: bool = False,
+    counted: bool = False,
 ) -> list[str]:
     """One block from top to bottom, its shortcut on the right; returns what was drawn, in words."""
     shortcut, convs = block.downsample, _main(block)
@@ -100,7 +100,7 @@ def draw_block(
             said.append("ReLU")
             y = pen.box(0, y + SEAM, _wide(conv.in_channels, scale), FLAT, "ReLU", RELU)
         pen.arrow((0, y), (0, y + air))
-        y = _conv(pen, 0, y + air, conv, has_bn, scale, said, main=True, weights=weights)
+        y = _conv(pen, 0, y + air, conv, has_bn, scale, said, main=True, counted=counted)
     join = y + 1.8 * air + 0.105
     _value(pen, y + 0.8 * air, H if plain else F, numbers[1] if numbers else ())
     if plain:
@@ -143,28 +143,28 @@ def _conv(
     scale: float,
     said: list[str],
     main: bool,
-    weights: bool = False,
+    counted: bool = False,
 ) -> float:
     """A convolution below y, from as wide as its inputs to as wide as its outputs, and its BN; returns where it ends."""
     above, below = _wide(conv.in_channels, scale), _wide(conv.out_channels, scale)
     pen.funnel(x, y, above, below, TALL, CONV, size_of(conv))
     words, stride, count = size_of(conv), stride_of(conv), f"{conv.weight.numel():,}"
-    own, apart = {"side": "right", "color": MUTED, "weight": "bold"}, 0.1 * weights  # how the weights are written
+    own, apart = {"side": "right", "color": MUTED, "weight": "bold"}, 0.1 * counted  # how the weights are written
     told = ", ".join(filter(None, (words, stride)))
     edge = (above + below) / 4 + abs(above - below) / 2 * 0.08 / TALL + 0.09  # of the words beside it
     if breadth(words) < 0.93 * (above + below) / 2:
         pen.text(x, y + TALL / 2, words)
         if stride and main:
             pen.text(x - edge, y + TALL / 2 + 2 * apart, stride, SMALL, "right", color=MUTED)
-        if weights:
+        if counted:
             pen.text(x - max(above, below) / 2 - 0.1, y + TALL / 2, count, **own)
     else:
         pen.text(
             x - edge if main else x + edge, y + TALL / 2 - apart, told if main else words, side="right" if main else "left"
         )
-        if weights:
+        if counted:
             pen.text(x - edge, y + TALL / 2 + apart, count, **own)
-    said.append(f"{told} ({count} weights)" if weights else told)
+    said.append(f"{told} ({count} weights)" if counted else told)
     y += TALL
     if has_bn:
         said.append("BN")
