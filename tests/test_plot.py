@@ -417,6 +417,23 @@ def test_grids_write_every_number(shown):
     assert numbers == ["1.0", "-2.5", "1.0", "0.0", "0.0", "1.0"]
 
 
+def test_cells_of_small_and_large_matrices_are_equal_and_a_stride_of_two_is_outlined(shown):
+    plot.grids({"x": torch.arange(16.0).reshape(4, 4), "kept": torch.eye(2)}, "Words.", digits=0, outline="even")
+    large, small = shown[0].axes
+    cells = [axis.transData.transform([(0, 0), (1, 1)]) for axis in (large, small)]
+    sides = [abs(ends[1] - ends[0]) for ends in cells]
+    assert sides[0] == pytest.approx(sides[1], rel=0.02)
+    assert {patch.get_xy() for patch in large.patches} == {(0, 0), (2, 0), (0, 2), (2, 2)} and not small.patches
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_the_first_and_the_last_dot_of_a_line_are_whole(shown, log_x):
+    plot.lines({"a": {1: 1.0, 2: 2.0, 8: 3.0}}, "x", "y", "Words.", log_x=log_x)
+    (axis,) = shown[0].axes
+    low, high = axis.get_xlim()
+    assert low < 1 and high > 8
+
+
 def test_a_logarithmic_x_axis_has_a_tick_at_every_value(shown):
     plot.lines({"a": {4: 1.0, 8: 0.1}, "b": {8: 1.0, 16: 0.2}}, "steps", "error", "Two lines.", log=True, log_x=True)
     axis = shown[0].axes[0]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from resnet_nb import data, runs
 from resnet_nb.models import stages
 from resnet_nb.runs.recorded import EXPERIMENTS
+from resnet_nb.train import evaluate
 from tools.records import begun, keep
 
 RESULTS = EXPERIMENTS / "waist.json"
@@ -75,13 +76,8 @@ def _through(block: nn.Module, what: str):
     return forward
 
 
-@torch.no_grad()
 def error(net: nn.Module) -> float:
-    sample = data.cifar10_sample()
-    wrong = 0
-    for images, labels in zip(sample.test_images.split(250), sample.test_labels.split(250)):
-        wrong += (net(sample.center(images)).argmax(1) != labels).sum().item()
-    return 100 * wrong / len(sample.test_labels)
+    return evaluate(net, data.cifar10_sample())[0]
 
 
 def needed(variances: Tensor) -> int:

@@ -207,13 +207,9 @@ def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, 
 
 def _set_x_range(axis: Axes) -> None:
     """The panel begins and ends with its lines; x that falls is drawn from left to right, too."""
-    places = [x for line in axis.lines for x in line.get_xdata()]
-    low, high, first = min(places), max(places), axis.lines[0].get_xdata()
-    if low < high:
-        wider = (low - 0.02 * (high - low), high + 0.02 * (high - low))
-        if axis.get_xscale() == "log":
-            wider = (low * (low / high) ** 0.02, high * (high / low) ** 0.02)
-        axis.set_xlim(*sorted(wider, reverse=bool(first[0] > first[-1])))
+    axis.margins(x=0.02)  # of the axis, linear or logarithmic
+    first = axis.lines[0].get_xdata()
+    axis.set_xlim(*sorted(axis.get_xlim(), reverse=bool(first[0] > first[-1])))
 
 
 def _rate_cuts(log: Log | list[Log]) -> list[int]:
