@@ -243,6 +243,8 @@ def test_the_words_of_a_drawing_say_what_was_drawn():
 def test_figures_carry_their_numbers():
     assert "a: from 60 at 10 to 30 at 20" in plot.curves({"a": LOG}, {"train_error": "training"}, "Words.").alt
     assert "left, a: training 30.0, test 41.0" in plot.train_test({"left": {"a": LOG}}, "Words.").alt
+    better = [line | {"test_error": line["test_error"] - 2} for line in LOG]
+    assert "a: training 30.0, test 40.0 (means of 2 seeds)" in plot.train_test({"left": {"a": [LOG, better]}}, "Words.").alt
     assert "row x 1.50" in plot.bars({"row": {"x": 1.5}}, "unit", "Words.", digits=2).alt
     assert "ours 8.05 (2 seeds), the paper 8.75" in plot.dots({"ours": [8.0, 8.1]}, "error", "Words.", {"ours": 8.75}, 2).alt
     assert "plain left 1.0, right 8.0" in plot.slopes({"plain": {"left": 1, "right": [7, 9]}}, "error", "Words.").alt
@@ -577,6 +579,13 @@ def test_a_gap_is_drawn_with_its_size(shown):
     axis = shown[0].axes[0]
     assert [*axis.lines[-1].get_ydata()] == [41, 50] and "9.0 points" in [text.get_text() for text in axis.texts]
     assert figure.alt.endswith("test: 9.0 points apart.")
+
+
+def test_a_mean_that_is_almost_zero_has_no_sign():
+    almost = [-0.1, -0.2, 0.3]
+    assert sum(almost) < 0
+    assert "same 0.0 (3 seeds)" in plot.dots({"same": almost}, "unit", "Words.").alt
+    assert "-0.0" not in plot.slopes({"same": {"a": almost, "b": 1.0}}, "unit", "Words.").alt
 
 
 def test_dots_slopes_and_scatter_stand_where_their_numbers_are(shown):

@@ -40,7 +40,6 @@ def test_a_live_run_promises_less_than_every_seed_gave(notebook, name):
 
 # what the claim says of the margin, where it is not the margin itself
 SAID = {
-    ("08", "replay"): lambda margin: 20 - margin,  # points left of the 20 that the curves may differ by
     ("11", "init"): lambda margin: round(10**margin, -2),  # a factor, of which the cell takes the logarithm
 }
 

@@ -60,22 +60,27 @@ def curves(
     return Figure(figure, caption, f"Line chart, {ylabel} over iterations. {' '.join(said)}")
 
 
-def train_test(panels: dict[str, dict[str, Log]], caption: str, top: float | None = None) -> Figure:
+def train_test(panels: dict[str, dict[str, Log | list[Log]]], caption: str, top: float | None = None) -> Figure:
     """Training error (thin) and test error (bold) over iterations, as in Fig. 6: panel title -> name -> log.
 
-    top: cut the y axis there.
+    A list of logs is one per seed: each is drawn lightly, with their mean. top: cut the y axis there.
     """
     panels = {title: spoken(logs) for title, logs in panels.items()}
     figure, axes = _panels(len(panels), [name for logs in panels.values() for name in logs])
     said = []
     for axis, (title, logs) in zip(axes, panels.items()):
         for name, own in looks(logs, "linestyle").items():
-            log = logs[name]
-            steps = [line["iteration"] for line in log]
-            test, training = (floats(line[column] for line in log) for column in ("test_error", "train_error"))
-            axis.plot(steps, test, label=name, **own, linewidth=2.2)
-            axis.plot(steps, training, **own, linewidth=0.9)
-            said.append(f"{title}, {name}: training {training[-1]:.1f}, test {test[-1]:.1f}.")
+            seeds, ends = _each(logs[name]), {}
+            for column, width in (("test_error", 2.2), ("train_error", 0.9)):
+                runs = [_points({line["iteration"]: line[column] for line in log}) for log in seeds]
+                mean = {x: statistics.fmean(run[x] for run in runs) for x in runs[0]}
+                for run in runs if len(runs) > 1 else ():
+                    axis.plot([*run], [*run.values()], color=mixed(own["color"], 0.5), linewidth=0.5, alpha=0.8)
+                label = {"label": name} if column == "test_error" else {}
+                axis.plot([*mean], [*mean.values()], **own, **label, linewidth=width)
+                ends[column] = [*mean.values()][-1]
+            mean = f" (means of {len(seeds)} seeds)" if len(seeds) > 1 else ""
+            said.append(f"{title}, {name}: training {ends['train_error']:.1f}, test {ends['test_error']:.1f}{mean}.")
         axis.set(title=title, xlabel="iteration")
         _finish(axis, None, _rate_cuts(next(iter(logs.values()))), {}, top)
     axes[0].set_ylabel("error (%): thin training, bold test")

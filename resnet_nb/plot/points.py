@@ -43,13 +43,13 @@ def dots(
         if len(seeds) > 1:
             axis.plot(seeds, [row] * len(seeds), "o", markersize=6, markerfacecolor="none", color=own, alpha=0.8)
         axis.plot(mean, row, "o", markersize=9, color=own)
-        axis.text(mean, row - 0.24, f"{mean:.{digits}f}", ha="center", va="bottom", fontsize=9, color=own, weight="bold")
-        said.append(f"{label} {mean:.{digits}f}" + (f" ({len(seeds)} seeds)" if len(seeds) > 1 else ""))
+        axis.text(mean, row - 0.24, f"{mean:z.{digits}f}", ha="center", va="bottom", fontsize=9, color=own, weight="bold")
+        said.append(f"{label} {mean:z.{digits}f}" + (f" ({len(seeds)} seeds)" if len(seeds) > 1 else ""))
         if label in paper:
             axis.plot(paper[label], row, "D", markersize=7, markerfacecolor="none", color=INK)
             first = "the paper: " if label == next(iter(paper)) else ""
-            axis.text(paper[label], row + 0.22, f"{first}{paper[label]:.{digits}f}", ha="center", va="top", **QUIET)
-            said[-1] += f", the paper {paper[label]:.{digits}f}"
+            axis.text(paper[label], row + 0.22, f"{first}{paper[label]:z.{digits}f}", ha="center", va="top", **QUIET)
+            said[-1] += f", the paper {paper[label]:z.{digits}f}"
     axis.set_yticks(range(len(values)), list(values))
     axis.set(xlabel=xlabel, ylim=(len(values) - 0.4, -0.7))
     axis.margins(x=0.1)
@@ -69,7 +69,7 @@ def slopes(values: dict[str, dict[str, Value]], ylabel: str, caption: str, digit
         for x, own in enumerate(seeds):
             if len(own) > 1:
                 axis.plot([x] * len(own), own, "o", markersize=5, markerfacecolor="white", color=style["color"])
-        said.append(f"{name} " + ", ".join(f"{side} {mean:.{digits}f}" for side, mean in zip(sides, means)))
+        said.append(f"{name} " + ", ".join(f"{side} {mean:z.{digits}f}" for side, mean in zip(sides, means)))
     axis.set_xticks(range(len(sides)), sides)
     axis.set(ylabel=ylabel, xlim=(-0.35, len(sides) - 0.75))
     axis.margins(y=0.15)
@@ -86,7 +86,7 @@ def _write_apart(axis: Axes, digits: int) -> None:
             others = [other.get_ydata()[i] for other in named(axis) if other is not line]
             up = not others or y >= max(others) or (y > min(others) and i % 2 == 0)
             axis.annotate(
-                f"{y:.{digits}f}",
+                f"{y:z.{digits}f}",
                 (x, y),
                 xytext=(0, 8 if up else -8),
                 textcoords="offset points",

@@ -1,0 +1,51 @@
+"""Exercises that are judged by running the reader's code: what a judge must not let pass, and what it says instead."""
+
+import functools
+
+import pytest
+from helpers import NOTEBOOKS, read
+
+from tools.reading import code_cells
+
+VIEWS = "draw = lambda n, count: torch.randint(n, (count,))\ncodes = lambda batch: draw(162, len(batch))\n"
+ANSWERS = {  # notebook, exercise, cells it needs -> what the reader wrote -> a part of the reply
+    ("08", 1, ()): {
+        "answer_1 = lambda i: 0.01 if i < 400 else 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "✓",
+        "answer_1 = lambda i: 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "no warm-up",
+        "answer_1 = lambda i: 0.01 if i < 48_000 else 0.001": "does not return",
+        "answer_1 = lambda i: None": "not return a number",
+        "answer_1 = lambda i: 0.05": "iteration 0; it gets 0.05",
+        "answer_1 = lambda i: 0.01 if i <= 400 else 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "iteration 400; it gets 0.01",
+        "calls = []\ndef answer_1(i):\n    calls.append(i)\n    return 0.01 if len(calls) <= 400 else 0.1": "order of the calls",
+    },
+    ("08", 2, ("crop",)): {
+        "answer_2 = lambda batch: augment(batch, codes(batch))": "✓",
+        "answer_2 = lambda batch: augment(batch, codes(batch)[:1].expand(len(batch)))": "same view",
+        "answer_2 = lambda batch: augment(batch, 2 * draw(81, len(batch)) + (draw(9, len(batch)) % 2))": "are mirrored",
+        "answer_2 = lambda batch: augment(batch, 2 * draw(81, len(batch)))": "are mirrored",
+        "answer_2 = lambda batch: augment(batch, (c := draw(81, len(batch))) * 2 + c % 2)": "equally likely",
+        "answer_2 = lambda batch: augment(batch[:1].expand(len(batch), -1, -1, -1), codes(batch))": "no view of its",
+        "answer_2 = lambda batch: augment(batch, codes(batch))[torch.randperm(len(batch))]": "no view of its",
+        "answer_2 = lambda batch: augment(batch, torch.where(draw(5, len(batch)) > 0, 80 + codes(batch) % 2, codes(batch)))": "likely",
+        "answer_2 = lambda batch: augment(batch, codes(batch)) * torch.tensor([1, 0, 0])[:, None, None]": "no view of its",
+        "answer_2 = lambda batch: batch[:5]": "of the batch's shape",
+    },
+}
+CASES = [(*key, code, words) for key, answers in ANSWERS.items() for code, words in answers.items()]
+
+
+@functools.cache
+def cells(notebook):
+    (path,) = (path for path in NOTEBOOKS if path.name.startswith(notebook))
+    return {cell.id: cell.source for cell in code_cells(read(path))}
+
+
+@pytest.mark.parametrize("notebook, exercise, needed, answer, words", CASES)
+def test_a_judge_sees_through_it(notebook, exercise, needed, answer, words, capsys):
+    names = {"__name__": "__main__"}
+    for name in ("setup", *needed):
+        exec(cells(notebook)[name], names)
+    exec(VIEWS + answer, names)
+    capsys.readouterr()
+    exec(cells(notebook)[f"ex{exercise}-feedback"], names)
+    assert words in capsys.readouterr().out

@@ -1,0 +1,110 @@
+"""The recipe `eighth` with one decision changed, on CIFAR-10: what each of them is worth (notebook 08).
+
+    python -m tools.ablations --out runs/ablations [DECISION ...]
+
+trains ResNet-20 once for each decision, seed 0, and adds its errors to resnet_nb/runs/experiments/ablations.json: 8,000
+iterations, about 40 minutes on a core with AVX-512; begun before, a training goes on. The recorded runs of `eighth` are what
+to compare with. `test_error` and `train_error` in percent, the latter over the last 150 iterations, as in their logs. `std`: see `spreads`.
+"""
+
+import argparse
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resnet_nb import data
+from resnet_nb.data.resident import OFFSETS, Dataset, in_unit
+from resnet_nb.files import write_atomically
+from resnet_nb.models import build
+from resnet_nb.recipes import RECIPES
+from resnet_nb.runs.recorded import EXPERIMENTS
+from resnet_nb.train import Trainer
+from tools.records import begun, keep
+
+RESULTS = EXPERIMENTS / "ablations.json"
+RECIPE, EVERY, SAVED = RECIPES["eighth"], 1_570, 500  # a line at 7,850 iterations, as in the recorded runs
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+@dataclass(frozen=True)
+class Untouched(Dataset):
+    """Neither crop nor flip: every view is the photograph."""
+
+    def finish(self, order: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        return super().finish(order, torch.full_like(codes, OFFSETS // 2 * 2))
+
+
+@dataclass(frozen=True)
+class OnePerBatch(Dataset):
+    """One crop and one flip for the whole batch."""
+
+    def finish(self, order: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        return super().finish(order, codes[:1].expand(len(codes)))
+
+
+@dataclass(frozen=True)
+class Standardized(Dataset):
+    """One mean and one standard deviation for each channel."""
+
+    def center(self, images: Tensor) -> Tensor:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        return (in_unit(images) - mean) / std
+
+
+VIEWS = {"no crop, no flip": Untouched, "one crop and flip a batch": OnePerBatch, "divided by std": Standardized}
+DECAY = {"no decay on BN": lambda weight: weight.ndim > 1, "no decay at all": lambda weight: False}
+DECISIONS = (*VIEWS, *DECAY)
+
+
+def spreads(source: Dataset) -> dict[str, list[float]]:
+    """Standard deviations of red, green and blue in [0, 1]: of all pixels, and of each photograph, averaged."""
+    pixels = source.train_images.double() / 255
+    found = {"all pixels": pixels.std((0, 2, 3)), "each photograph": pixels.std((2, 3)).mean(0)}
+    return {name: [round(value, 6) for value in values.tolist()] for name, values in found.items()}
+
+
+def trainer(decision: str, source: Dataset) -> Trainer:
+    """The training of seed 0 with that decision."""
+    fields = {name: value for name, value in vars(source).items() if name in Dataset.__dataclass_fields__}
+    torch.manual_seed(0)
+    made = Trainer(build("cifar-resnet20"), VIEWS.get(decision, Dataset)(**fields), RECIPE, 0, EVERY, "bf16")
+    if decision in DECAY:
+        (group,) = made.optimizer.param_groups
+        weights = group.pop("params")  # one group each, so that their places stay
+        decays = [group["weight_decay"] if DECAY[decision](weight) else 0.0 for weight in weights]
+        made.optimizer.param_groups = [group | {"params": [w], "weight_decay": d} for w, d in zip(weights, decays)]
+    return made
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m tools.ablations")
+    options.add_argument("--data", default="cifar10", help="as for train")
+    options.add_argument("--out", type=Path, required=True)
+    options.add_argument("decisions", nargs="*", metavar="DECISION", help=f"of {', '.join(DECISIONS)}; default: all")
+    chosen = options.parse_args()
+    source = data.load(chosen.data)
+    about = {"recipe": "eighth", "seed": 0, "std": spreads(source), "runs": {}}
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    for decision in chosen.decisions or DECISIONS:
+        state = chosen.out / f"{decision.replace(' ', '-').replace(',', '')}.pt"
+        training = trainer(decision, source)
+        if state.exists():
+            training.load_state_dict(torch.load(state))
+
+        def save(trained: Trainer) -> bool:
+            if trained.iteration % SAVED == 0:
+                torch.save(trained.state_dict(), content := io.BytesIO())
+                write_atomically(state, content.getvalue())
+            return False
+
+        training.train(print, save)
+        found = begun(RESULTS, "ablations", "bf16", "cifar10", **about)
+        found["runs"][decision] = {what: round(training.log[-1][what], 2) for what in ("train_error", "test_error")}
+        keep(found, RESULTS, f"{decision}: {found['runs'][decision]}")
+
+
+if __name__ == "__main__":
+    main()
