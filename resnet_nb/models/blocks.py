@@ -1,4 +1,4 @@
-"""Residual blocks and their shortcuts (arXiv 1512.03385, §3.2-3.3, Fig. 2 and Fig. 5; notebooks 00, 02, 03, 04)."""
+"""Residual blocks and their shortcuts (arXiv 1512.03385, §3.2-3.3, Fig. 2 and Fig. 5; notebooks 00, 02, 03, 04, 09)."""
 
 import re
 from collections.abc import Iterator
