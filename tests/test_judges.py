@@ -8,8 +8,17 @@ from helpers import NOTEBOOKS, read
 from tools.reading import code_cells
 
 VIEWS = "draw = lambda n, count: torch.randint(n, (count,))\ncodes = lambda batch: draw(162, len(batch))\n"
-ANSWERS = {  # notebook, exercise, cells it needs -> what the reader wrote -> a part of the reply
-    ("08", 1, ()): {
+LESION = """
+def answer_1(net, stage, i):
+    blocks = getattr(net, stage)
+    block = blocks[i]
+    blocks[i] = block.downsample
+    logits = net(images[:20])
+    blocks[i] = block
+    return logits
+"""
+ANSWERS = {  # notebook, the cell of the judge, cells it needs -> what the reader wrote -> a part of the reply
+    ("08", "ex1-feedback", ()): {
         "answer_1 = lambda i: 0.01 if i < 400 else 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "✓",
         "answer_1 = lambda i: 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "no warm-up",
         "answer_1 = lambda i: 0.01 if i < 48_000 else 0.001": "does not return",
@@ -18,7 +27,7 @@ ANSWERS = {  # notebook, exercise, cells it needs -> what the reader wrote -> a 
         "answer_1 = lambda i: 0.01 if i <= 400 else 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "iteration 400; it gets 0.01",
         "calls = []\ndef answer_1(i):\n    calls.append(i)\n    return 0.01 if len(calls) <= 400 else 0.1": "order of the calls",
     },
-    ("08", 2, ("crop",)): {
+    ("08", "ex2-feedback", ("crop",)): {
         "answer_2 = lambda batch: augment(batch, codes(batch))": "✓",
         "answer_2 = lambda batch: augment(batch, codes(batch)[:1].expand(len(batch)))": "same view",
         "answer_2 = lambda batch: augment(batch, 2 * draw(81, len(batch)) + (draw(9, len(batch)) % 2))": "are mirrored",
@@ -30,6 +39,22 @@ ANSWERS = {  # notebook, exercise, cells it needs -> what the reader wrote -> a 
         "answer_2 = lambda batch: augment(batch, codes(batch)) * torch.tensor([1, 0, 0])[:, None, None]": "no view of its",
         "answer_2 = lambda batch: batch[:5]": "of the batch's shape",
     },
+    ("09", "exercise-lesion-feedback", ()): {
+        LESION: "✓",
+        "def answer_1(net, stage, i):\n    getattr(net, stage)[i].downsample = NoShortcut()\n    return net(images[:20])": "deletes the wire",
+        LESION.replace("    blocks[i] = block\n", ""): "not as it was",
+        LESION.replace("block.downsample", "block"): "Nothing is deleted",
+        LESION.replace("blocks[i]", "blocks[i - 1]"): "something else",
+        "answer_1 = lambda net, stage, i: None": "20 rows",
+    },
+    ("09", "exercise-swap-feedback", ()): {
+        "def answer_3(s, i):\n    s[i], s[i + 1] = s[i + 1], s[i]": "✓",
+        "def answer_3(s, i):\n    s.insert(i, s.pop(i + 1))": "✓",
+        "def answer_3(s, i):\n    s[2], s[3] = s[3], s[2]": "i = 0",
+        "def answer_3(s, i):\n    s[i] = s[i + 1]\n    s[i + 1] = s[i]": "there twice",
+        "def answer_3(s, i):\n    s = nn.Sequential(*s)\n    s[i], s[i + 1] = s[i + 1], s[i]": "in place",
+        "def answer_3(s, i):\n    s[i - 1], s[i] = s[i], s[i - 1]": "something else",
+    },
 }
 CASES = [(*key, code, words) for key, answers in ANSWERS.items() for code, words in answers.items()]
 
@@ -40,12 +65,12 @@ def cells(notebook):
     return {cell.id: cell.source for cell in code_cells(read(path))}
 
 
-@pytest.mark.parametrize("notebook, exercise, needed, answer, words", CASES)
-def test_a_judge_sees_through_it(notebook, exercise, needed, answer, words, capsys):
+@pytest.mark.parametrize("notebook, judge, needed, answer, words", CASES)
+def test_a_judge_sees_through_it(notebook, judge, needed, answer, words, capsys):
     names = {"__name__": "__main__"}
     for name in ("setup", *needed):
         exec(cells(notebook)[name], names)
     exec(VIEWS + answer, names)
     capsys.readouterr()
-    exec(cells(notebook)[f"ex{exercise}-feedback"], names)
+    exec(cells(notebook)[judge], names)
     assert words in capsys.readouterr().out

@@ -21,7 +21,7 @@ from tools import kernels, notebooks, stored
 NOT_COMPARED = {"nbval-ignore-output", "nbval-skip"}
 ON_A_SLIDE = {"slide", "subslide", "fragment", "-"}
 PLACES = ON_A_SLIDE | {"skip", "notes"}
-WRITTEN_OUT = {"02", "03", "04", "09"}  # the reader writes a network there, its shortcuts, its bottleneck, lesions
+WRITTEN_OUT = {"02", "03", "04", "08", "09"}  # the reader writes a network there, its shortcuts, its training, lesions
 UNSTABLE = {
     "a memory address": r"\b0x[0-9a-fA-F]{6,}",
     "a terminal colour code": "\x1b",

@@ -168,7 +168,7 @@ SECTIONS = {
     "figure": "ccaba3b7",
     "counts": "340f4a11",
     "misreading": "cfdc9c94",
-    "entry": "8e67018c",
+    "entry": "7ce35633",
 }
 
 
