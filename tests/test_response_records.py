@@ -37,6 +37,7 @@ def test_every_block_of_every_net_is_there():
         assert len(own["fitted"]) == count + 1 and len(own["stopped"]) == (0 if plain else count + 1)
         assert own["deleted"].count(None) == (2 if plain else 0) and own["swapped"].count(None) == 5
         assert plain or own["stopped"][-1] == own["error"]
+        assert len(own["offset"]) == (count if name == "ResNet-20" else 0)
 
 
 @torch.no_grad()
@@ -46,6 +47,8 @@ def test_lesions_and_read_outs_are_those_of_the_record(late):
     labels, gone, gone_train = sample.test_labels, laid.without(7, x), laid.without(7, train_x)
     assert lesions.error(laid, gone, [8], labels) == pytest.approx(found["deleted"][7], abs=NEAR)
     assert lesions.error(laid, x, [8, 7], labels) == pytest.approx(found["swapped"][7], abs=NEAR)
+    average = laid.blocks[7].residual(train_x).flatten(2).mean((0, 2))[:, None, None]
+    assert lesions.error(laid, F.relu(x + average), [8], labels) == pytest.approx(found["offset"][7], abs=NEAR)
     assert lesions.mended(laid, "ResNet-20", gone_train, gone, [8], labels) == pytest.approx(found["mended"]["8"], abs=NEAR)
     read = {"fitted": [], "stopped": []}
     lesions.read(read, laid, train_x, sample.train_labels, x, labels, 7)

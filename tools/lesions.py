@@ -7,7 +7,8 @@ next net. Everything is measured on the 1,000 test photographs of the sample, in
 
 `error`: of the whole net; `blocks`: how many blocks each stage has; `f`, `wire`: the standard deviation of F(x) and of what
 the shortcut brings to the sum (in a plain net: of the input); `correlation`: theirs. `deleted`: the error with F = 0 in one
-block, null where a plain net has none that keeps the shape. `swapped`: with block k and block k+1 exchanged, null where
+block, null where a plain net has none that keeps the shape. `offset`, of ResNet-20 only: with F of one block replaced by its
+mean in each channel over the 2,000 training photographs. `swapped`: with block k and block k+1 exchanged, null where
 one of them changes the shape. `mended`: k -> the error without block k after the statistics of all later BN were taken again
 from the 2,000 training photographs, "whole" -> of all BN of the whole net. `stopped`: the net's own classifier after block k,
 shortcuts only from there on (residual nets). `fitted`: a linear read-out of the averaged maps, by ridge regression on
@@ -83,6 +84,11 @@ def mended(laid: Laid, name: str, train_x: Tensor, x: Tensor, order: list[int], 
     return error(fresh.eval(), x, order, labels)
 
 
+def offset(block: nn.Module, x: Tensor) -> Tensor:
+    """The mean of F(x) in each channel: (1, C, 1, 1)."""
+    return through(block.residual, x).mean((0, 2, 3), keepdim=True)
+
+
 def ridge(train: Tensor, train_labels: Tensor, test: Tensor, labels: Tensor) -> float:
     """The error of the linear classifier of (N, C) that fits the training labels best, with a small penalty."""
     mean, std = train.mean(0), train.std(0) + 1e-9
@@ -110,7 +116,7 @@ def measured(name: str) -> dict:
     laid, labels = Laid(runs.load(NETS[name]).eval()), sample.test_labels
     x, train_x = (through(laid.stem, sample.center(part)) for part in (sample.test_images, sample.train_images))
     every, last = MENDED[int(name.split("-")[1])], len(laid.blocks)
-    names = "f wire correlation deleted swapped fitted stopped".split()
+    names = "f wire correlation deleted offset swapped fitted stopped".split()
     found = {"error": error(laid, x, [*range(last)], labels), "blocks": laid.stages, **{key: [] for key in names}, "mended": {}}
     found["mended"]["whole"] = mended(laid, name, train_x, x, [*range(last)], labels)
     for k in range(last):
@@ -131,6 +137,8 @@ def measured(name: str) -> dict:
         found["correlation"].append(
             round(torch.stack([f.flatten(), wire.flatten()]).corrcoef()[0, 1].item(), 4) if same else None
         )
+        if name == "ResNet-20":
+            found["offset"].append(error(laid, F.relu(wire + offset(block, train_x)), later, labels))
         x, train_x = through(block, x), through(block, train_x)
     read(found, laid, train_x, sample.train_labels, x, labels, last)
     return found
