@@ -36,12 +36,7 @@ def test_views_that_are_changed():
     assert torch.equal(got, augment(SAMPLE.center(photographs), codes[0].repeat(8)))
 
 
-def test_inputs_that_are_standardized():
-    changed = ablations.trainer("divided by std", SAMPLE).data.center(SAMPLE.train_images)
-    assert changed.mean((0, 2, 3)).abs().max() < 0.02 and (changed.std((0, 2, 3)) - 1).abs().max() < 0.01
-
-
-@pytest.mark.parametrize("decision, decayed", [("no crop, no flip", "all"), ("no decay on BN", "matrices"), ("no decay at all", "")])
+@pytest.mark.parametrize("decision, decayed", [("no crop, no flip", "all"), ("no decay on BN", "matrices")])
 def test_what_a_step_without_gradients_shrinks(decision, decayed):
     training = ablations.trainer(decision, SAMPLE)
     before = {name: weight.detach().clone() for name, weight in training.model.named_parameters()}
@@ -95,5 +90,5 @@ def test_the_spreads_are_those_that_circulate():
 
 def test_every_decision_is_recorded():
     found = runs.experiment("ablations")["runs"]
-    assert found.keys() <= set(ablations.DECISIONS) and len(found) >= 3
+    assert found.keys() == set(ablations.DECISIONS)
     assert all(0 < run["train_error"] < run["test_error"] < 30 for run in found.values())

@@ -17,6 +17,11 @@ def answer_1(net, stage, i):
     blocks[i] = block
     return logits
 """
+WIRE = """
+def answer_1(net, stage, i):
+    getattr(net, stage)[i].downsample = NoShortcut()
+    return net(images[:20])
+"""
 ANSWERS = {  # notebook, the cell of the judge, cells it needs -> what the reader wrote -> a part of the reply
     ("08", "ex1-feedback", ()): {
         "answer_1 = lambda i: 0.01 if i < 400 else 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "✓",
@@ -24,8 +29,8 @@ ANSWERS = {  # notebook, the cell of the judge, cells it needs -> what the reade
         "answer_1 = lambda i: 0.01 if i < 48_000 else 0.001": "does not return",
         "answer_1 = lambda i: None": "not return a number",
         "answer_1 = lambda i: 0.05": "iteration 0; it gets 0.05",
-        "answer_1 = lambda i: 0.01 if i <= 400 else 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "iteration 400; it gets 0.01",
-        "calls = []\ndef answer_1(i):\n    calls.append(i)\n    return 0.01 if len(calls) <= 400 else 0.1": "order of the calls",
+        "answer_1 = lambda i: 0.01 if i <= 400 else 0.1 if i < 32_000 else 0.01 if i < 48_000 else 0.001": "400; it gets 0.01",
+        "calls = []\ndef answer_1(i):\n    calls.append(i)\n    return 0.1 if calls[400:] else 0.01": "order of the calls",
     },
     ("08", "ex2-feedback", ("crop",)): {
         "answer_2 = lambda batch: augment(batch, codes(batch))": "✓",
@@ -35,13 +40,13 @@ ANSWERS = {  # notebook, the cell of the judge, cells it needs -> what the reade
         "answer_2 = lambda batch: augment(batch, (c := draw(81, len(batch))) * 2 + c % 2)": "equally likely",
         "answer_2 = lambda batch: augment(batch[:1].expand(len(batch), -1, -1, -1), codes(batch))": "no view of its",
         "answer_2 = lambda batch: augment(batch, codes(batch))[torch.randperm(len(batch))]": "no view of its",
-        "answer_2 = lambda batch: augment(batch, torch.where(draw(5, len(batch)) > 0, 80 + codes(batch) % 2, codes(batch)))": "likely",
+        "answer_2 = lambda batch: augment(batch, torch.where((c := codes(batch)) > 30, 80 + c % 2, c))": "likely",
         "answer_2 = lambda batch: augment(batch, codes(batch)) * torch.tensor([1, 0, 0])[:, None, None]": "no view of its",
         "answer_2 = lambda batch: batch[:5]": "of the batch's shape",
     },
     ("09", "exercise-lesion-feedback", ()): {
         LESION: "✓",
-        "def answer_1(net, stage, i):\n    getattr(net, stage)[i].downsample = NoShortcut()\n    return net(images[:20])": "deletes the wire",
+        WIRE: "deletes the wire",
         LESION.replace("    blocks[i] = block\n", ""): "not as it was",
         LESION.replace("block.downsample", "block"): "Nothing is deleted",
         LESION.replace("blocks[i]", "blocks[i - 1]"): "something else",

@@ -4,19 +4,21 @@
 
 trains ResNet-20 once for each decision, seed 0, and adds its errors to resnet_nb/runs/experiments/ablations.json: 8,000
 iterations, about 40 minutes on a core with AVX-512; begun before, a training goes on. The recorded runs of `eighth` are what
-to compare with. `test_error` and `train_error` in percent, the latter over the last 150 iterations, as in their logs. `std`: see `spreads`.
+to compare with. `test_error` and `train_error` in percent, the latter over the last 150 iterations, as in their logs. `std`:
+see `spreads`.
 """
 
 import argparse
 import io
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from resnet_nb import data
-from resnet_nb.data.resident import OFFSETS, Dataset, in_unit
+from resnet_nb.data.resident import OFFSETS, Dataset
 from resnet_nb.files import write_atomically
 from resnet_nb.models import build
 from resnet_nb.recipes import RECIPES
@@ -26,7 +28,6 @@ from tools.records import begun, keep
 
 RESULTS = EXPERIMENTS / "ablations.json"
 RECIPE, EVERY, SAVED = RECIPES["eighth"], 1_570, 500  # a line at 7,850 iterations, as in the recorded runs
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,8 @@ class OnePerBatch(Dataset):
         return super().finish(order, codes[:1].expand(len(codes)))
 
 
-@dataclass(frozen=True)
-class Standardized(Dataset):
-    """One mean and one standard deviation for each channel."""
-
-    def center(self, images: Tensor) -> Tensor:
-        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        return (in_unit(images) - mean) / std
-
-
-VIEWS = {"no crop, no flip": Untouched, "one crop and flip a batch": OnePerBatch, "divided by std": Standardized}
-DECAY = {"no decay on BN": lambda weight: weight.ndim > 1, "no decay at all": lambda weight: False}
+VIEWS = {"no crop, no flip": Untouched, "one crop and flip a batch": OnePerBatch}
+DECAY = {"no decay on BN": lambda weight: weight.ndim > 1}
 DECISIONS = (*VIEWS, *DECAY)
 
 
@@ -79,6 +71,14 @@ def trainer(decision: str, source: Dataset) -> Trainer:
     return made
 
 
+def saved(state: Path, training: Trainer) -> bool:
+    """Keep the training in that file now and then; it never pauses."""
+    if training.iteration % SAVED == 0:
+        torch.save(training.state_dict(), content := io.BytesIO())
+        write_atomically(state, content.getvalue())
+    return False
+
+
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m tools.ablations")
     options.add_argument("--data", default="cifar10", help="as for train")
@@ -93,14 +93,7 @@ def main() -> None:
         training = trainer(decision, source)
         if state.exists():
             training.load_state_dict(torch.load(state))
-
-        def save(trained: Trainer) -> bool:
-            if trained.iteration % SAVED == 0:
-                torch.save(trained.state_dict(), content := io.BytesIO())
-                write_atomically(state, content.getvalue())
-            return False
-
-        training.train(print, save)
+        training.train(print, partial(saved, state))
         found = begun(RESULTS, "ablations", "bf16", "cifar10", **about)
         found["runs"][decision] = {what: round(training.log[-1][what], 2) for what in ("train_error", "test_error")}
         keep(found, RESULTS, f"{decision}: {found['runs'][decision]}")
