@@ -9,6 +9,7 @@ import torch
 
 from resnet_nb import data, runs
 from resnet_nb.data import augment
+from resnet_nb.runs import checkpoint
 from tools import ablations
 
 SAMPLE = data.cifar10_sample()
@@ -58,19 +59,19 @@ def test_a_stopped_training_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ablations, "SAVED", 2)
     whole = main(tmp_path / "whole.json")
-    (state,) = tmp_path.glob("*.pt")
-    state.unlink()
-    write = ablations.write_atomically
+    (folder,) = (path for path in tmp_path.iterdir() if path.is_dir())
+    checkpoint.remove(folder)
+    save = checkpoint.save
 
-    def killed(path, content):
-        write(path, content)
+    def killed(folder, state):
+        save(folder, state)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ablations, "write_atomically", killed)
+    monkeypatch.setattr(checkpoint, "save", killed)
     with pytest.raises(KeyboardInterrupt):
         main(tmp_path / "resumed.json")
-    monkeypatch.setattr(ablations, "write_atomically", write)
-    assert torch.load(state)["iteration"] == 2
+    monkeypatch.setattr(checkpoint, "save", save)
+    assert checkpoint.load(folder)[0]["iteration"] == 2
     assert main(tmp_path / "resumed.json") == whole
 
 

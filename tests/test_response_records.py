@@ -49,7 +49,7 @@ def test_lesions_and_read_outs_are_those_of_the_record(late):
     assert lesions.error(laid, x, [8, 7], labels) == pytest.approx(found["swapped"][7], abs=NEAR)
     average = laid.blocks[7].residual(train_x).flatten(2).mean((0, 2))[:, None, None]
     assert lesions.error(laid, F.relu(x + average), [8], labels) == pytest.approx(found["offset"][7], abs=NEAR)
-    assert lesions.mended(laid, "ResNet-20", gone_train, gone, [8], labels) == pytest.approx(found["mended"]["8"], abs=NEAR)
+    assert lesions.mended(laid, gone_train, gone, [8], labels) == pytest.approx(found["mended"]["8"], abs=NEAR)
     read = {"fitted": [], "stopped": []}
     lesions.read(read, laid, train_x, sample.train_labels, x, labels, 7)
     assert read["fitted"] == pytest.approx(found["fitted"][7:8], abs=NEAR)

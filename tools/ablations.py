@@ -9,8 +9,7 @@ see `spreads`.
 """
 
 import argparse
-import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from torch import Tensor
 
 from resnet_nb import data
 from resnet_nb.data.resident import OFFSETS, Dataset
-from resnet_nb.files import write_atomically
 from resnet_nb.models import build
 from resnet_nb.recipes import RECIPES
+from resnet_nb.runs import checkpoint
 from resnet_nb.runs.recorded import EXPERIMENTS
 from resnet_nb.train import Trainer
 from tools.records import begun, keep
@@ -47,8 +46,8 @@ class OnePerBatch(Dataset):
 
 
 VIEWS = {"no crop, no flip": Untouched, "one crop and flip a batch": OnePerBatch}
-DECAY = {"no decay on BN": lambda weight: weight.ndim > 1}
-DECISIONS = (*VIEWS, *DECAY)
+NO_DECAY = "no decay on BN"
+DECISIONS = (*VIEWS, NO_DECAY)
 
 
 def spreads(source: Dataset) -> dict[str, list[float]]:
@@ -60,22 +59,23 @@ def spreads(source: Dataset) -> dict[str, list[float]]:
 
 def trainer(decision: str, source: Dataset) -> Trainer:
     """The training of seed 0 with that decision."""
-    fields = {name: value for name, value in vars(source).items() if name in Dataset.__dataclass_fields__}
+    viewed = VIEWS.get(decision, Dataset)(*(getattr(source, field.name) for field in fields(Dataset)))
     torch.manual_seed(0)
-    made = Trainer(build("cifar-resnet20"), VIEWS.get(decision, Dataset)(**fields), RECIPE, 0, EVERY, "bf16")
-    if decision in DECAY:
+    made = Trainer(build("cifar-resnet20"), viewed, RECIPE, 0, EVERY, "bf16")
+    if decision == NO_DECAY:
         (group,) = made.optimizer.param_groups
         weights = group.pop("params")  # one group each, so that their places stay
-        decays = [group["weight_decay"] if DECAY[decision](weight) else 0.0 for weight in weights]
-        made.optimizer.param_groups = [group | {"params": [w], "weight_decay": d} for w, d in zip(weights, decays)]
+        made.optimizer.param_groups = [
+            group | {"params": [weight], "weight_decay": group["weight_decay"] if weight.ndim > 1 else 0.0}
+            for weight in weights
+        ]
     return made
 
 
-def saved(state: Path, training: Trainer) -> bool:
-    """Keep the training in that file now and then; it never pauses."""
+def saved(folder: Path, training: Trainer) -> bool:
+    """Keep the training in that folder now and then; it never pauses."""
     if training.iteration % SAVED == 0:
-        torch.save(training.state_dict(), content := io.BytesIO())
-        write_atomically(state, content.getvalue())
+        checkpoint.save(folder, training.state_dict())
     return False
 
 
@@ -87,13 +87,14 @@ def main() -> None:
     chosen = options.parse_args()
     source = data.load(chosen.data)
     about = {"recipe": "eighth", "seed": 0, "std": spreads(source), "runs": {}}
-    chosen.out.mkdir(parents=True, exist_ok=True)
     for decision in chosen.decisions or DECISIONS:
-        state = chosen.out / f"{decision.replace(' ', '-').replace(',', '')}.pt"
+        folder = chosen.out / decision.replace(" ", "-").replace(",", "")
+        folder.mkdir(parents=True, exist_ok=True)
         training = trainer(decision, source)
-        if state.exists():
-            training.load_state_dict(torch.load(state))
-        training.train(print, partial(saved, state))
+        state, _ = checkpoint.load(folder)
+        if state is not None:
+            training.load_state_dict(state)
+        training.train(print, partial(saved, folder))
         found = begun(RESULTS, "ablations", "bf16", "cifar10", **about)
         found["runs"][decision] = {what: round(training.log[-1][what], 2) for what in ("train_error", "test_error")}
         keep(found, RESULTS, f"{decision}: {found['runs'][decision]}")

@@ -15,6 +15,8 @@ shortcuts only from there on (residual nets). `fitted`: a linear read-out of the
 the training photographs. The last two begin with 0, what the first convolution gives. Nothing is trained again.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +26,7 @@ from resnet_nb.models import stages
 from resnet_nb.models.blocks import NoShortcut
 from resnet_nb.runs.recorded import EXPERIMENTS
 from tools.records import begun, keep
+from tools.waist import blocks
 
 RESULTS = EXPERIMENTS / "lesions.json"
 NETS = {f"{kind}-{depth}": f"cifar-{kind.lower()}{depth}" for depth in (20, 56) for kind in ("plain", "ResNet")}
@@ -38,7 +41,7 @@ class Laid(nn.Module):
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net, self.stages = net, [len(stage) for stage in stages(net).values()]
-        self.blocks = nn.ModuleList(block for stage in stages(net).values() for block in stage)
+        self.blocks = nn.ModuleList(blocks(net))
         self.plain = isinstance(self.blocks[0].downsample, NoShortcut)
 
     def stem(self, images: Tensor) -> Tensor:
@@ -49,8 +52,8 @@ class Laid(nn.Module):
         return conv.stride == (1, 1) and conv.in_channels == conv.out_channels
 
     def without(self, k: int, x: Tensor) -> Tensor:
-        """What block k gives if F = 0."""
-        return x if self.keeps_shape(k) else self.blocks[k].downsample(x)
+        """What block k gives if F = 0: what its shortcut brings, in a plain net, which has none, what it gets."""
+        return x if self.plain else self.blocks[k].downsample(x)
 
     def logits(self, x: Tensor, order: list[int]) -> Tensor:
         for k in order:
@@ -71,9 +74,9 @@ def through(function, x: Tensor) -> Tensor:
     return torch.cat([function(part) for part in x.split(BATCH)])
 
 
-def mended(laid: Laid, name: str, train_x: Tensor, x: Tensor, order: list[int], labels: Tensor) -> float:
+def mended(laid: Laid, train_x: Tensor, x: Tensor, order: list[int], labels: Tensor) -> float:
     """As `error`, the statistics of BN in these blocks taken again from the maps of the training photographs."""
-    fresh = Laid(runs.load(NETS[name]).eval())
+    fresh = copy.deepcopy(laid)
     for k in order:
         for bn in (fresh.blocks[k].bn1, fresh.blocks[k].bn2):
             bn.reset_running_stats()
@@ -118,19 +121,18 @@ def measured(name: str) -> dict:
     every, last = MENDED[int(name.split("-")[1])], len(laid.blocks)
     names = "f wire correlation deleted offset swapped fitted stopped".split()
     found = {"error": error(laid, x, [*range(last)], labels), "blocks": laid.stages, **{key: [] for key in names}, "mended": {}}
-    found["mended"]["whole"] = mended(laid, name, train_x, x, [*range(last)], labels)
+    found["mended"]["whole"] = mended(laid, train_x, x, [*range(last)], labels)
     for k in range(last):
         read(found, laid, train_x, sample.train_labels, x, labels, k)
         block, later = laid.blocks[k], [*range(k + 1, last)]
         able = laid.keeps_shape(k) or not laid.plain
-        gone = laid.without(k, x) if able else None
-        found["deleted"].append(error(laid, gone, later, labels) if able else None)
+        wire = laid.without(k, x)
+        found["deleted"].append(error(laid, wire, later, labels) if able else None)
         if able and k % every == 0 and later:
-            gone_train = laid.without(k, train_x)
-            found["mended"][str(k + 1)] = mended(laid, name, gone_train, gone, later, labels)
+            found["mended"][str(k + 1)] = mended(laid, laid.without(k, train_x), wire, later, labels)
         both = k + 1 < last and laid.keeps_shape(k) and laid.keeps_shape(k + 1)
         found["swapped"].append(error(laid, x, [k + 1, k, *later[1:]], labels) if both else None)
-        f, wire = through(block.residual, x), x if laid.plain else through(block.downsample, x)
+        f = through(block.residual, x)
         found["f"].append(round(f.std().item(), 4))
         found["wire"].append(round(wire.std().item(), 4))
         same = f.shape == wire.shape

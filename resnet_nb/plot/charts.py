@@ -1,7 +1,7 @@
 """Charts of lines and bars (all notebooks)."""
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -73,11 +73,8 @@ def train_test(panels: dict[str, dict[str, Log | list[Log]]], caption: str, top:
             seeds, ends = _each(logs[name]), {}
             for column, width in (("test_error", 2.2), ("train_error", 0.9)):
                 runs = [_points({line["iteration"]: line[column] for line in log}) for log in seeds]
-                mean = {x: statistics.fmean(run[x] for run in runs) for x in runs[0]}
-                for run in runs if len(runs) > 1 else ():
-                    axis.plot([*run], [*run.values()], color=mixed(own["color"], 0.5), linewidth=0.5, alpha=0.8)
                 label = {"label": name} if column == "test_error" else {}
-                axis.plot([*mean], [*mean.values()], **own, **label, linewidth=width)
+                mean = _draw_runs(axis, runs, statistics.fmean, own, **label, linewidth=width)
                 ends[column] = [*mean.values()][-1]
             mean = f" (means of {len(seeds)} seeds)" if len(seeds) > 1 else ""
             said.append(f"{title}, {name}: training {ends['train_error']:.1f}, test {ends['test_error']:.1f}{mean}.")
@@ -178,18 +175,23 @@ def _draw(axis: Axes, series: dict[str, Line | list[Line]]) -> str:
     said, average = [], statistics.geometric_mean if axis.get_yscale() == "log" else statistics.fmean
     for name, style in looks(series, "linestyle").items():
         own = [_points(line) for line in _each(series[name])]
-        mean = {x: average(line[x] for line in own) if len(own) > 1 else own[0][x] for x in own[0]}
-        if len(own) > 1:
-            for line in own:
-                axis.plot([*line], [*line.values()], color=mixed(style["color"], 0.35), linewidth=0.6, alpha=0.8)
-        marker = {"marker": "o", "markersize": 4} if len(mean) <= 12 else {}
-        axis.plot([*mean], [*mean.values()], label=name, linewidth=2.2, **style, **marker)
+        marker = {"marker": "o", "markersize": 4} if len(own[0]) <= 12 else {}
+        mean = _draw_runs(axis, own, average, style, label=name, linewidth=2.2, **marker)
         first, *_, last = [*mean.values()] * 2
         seeds = f", the mean of {len(own)} seeds" if len(own) > 1 else ""
         ends = [line[[*line][-1]] for line in own]
         spread = f" (single seeds {number(min(ends))} to {number(max(ends))})" if len(own) > 1 else ""
         said.append(f"{name}{seeds}: from {number(first)} at {[*mean][0]:,g} to {number(last)} at {[*mean][-1]:,g}{spread}.")
     return " ".join(said)
+
+
+def _draw_runs(axis: Axes, runs: list[Line], average: Callable, style: dict, **look) -> dict[float, float]:
+    """Draws the mean of the runs of one name, over them if there are several, which are thin; returns it."""
+    mean = {x: average(run[x] for run in runs) if len(runs) > 1 else runs[0][x] for x in runs[0]}
+    for run in runs if len(runs) > 1 else ():
+        axis.plot([*run], [*run.values()], color=mixed(style["color"], 0.35), linewidth=0.6, alpha=0.8)
+    axis.plot([*mean], [*mean.values()], **style, **look)
+    return mean
 
 
 def _finish(axis: Axes, chance, drops: Iterable[float], borders: Mapping[float, str], top: float | None) -> None:
