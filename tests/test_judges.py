@@ -42,6 +42,8 @@ ANSWERS = {  # notebook, the cell of the judge, cells it needs -> what the reade
         "answer_2 = lambda batch: augment(batch, codes(batch))[torch.randperm(len(batch))]": "no view of its",
         "answer_2 = lambda batch: augment(batch, torch.where((c := codes(batch)) > 30, 80 + c % 2, c))": "likely",
         "answer_2 = lambda batch: augment(batch, codes(batch)) * torch.tensor([1, 0, 0])[:, None, None]": "no view of its",
+        "answer_2 = lambda batch: augment(batch, torch.arange(len(batch)) % 162)": "nothing is drawn",
+        "answer_2 = lambda batch: augment(batch, torch.where((c := codes(batch)) < 50, c, codes(batch)))": "equally likely",
         "answer_2 = lambda batch: batch[:5]": "of the batch's shape",
     },
     ("09", "exercise-lesion-feedback", ()): {
